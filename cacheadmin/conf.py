@@ -1,0 +1,183 @@
+"""The settings of cacheadmin: the dict `CACHEADMIN`, typed, and the parts of CACHES that we need.
+
+The only module that reads `django.conf.settings`. Nothing here is read at import time.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from django.conf import settings
+from django.core.signals import setting_changed
+
+from .exceptions import ImproperSettings, UnknownAlias
+
+PREFERRED_ORDER = ("query", "default", "template", "api")
+"""Rank of the reference site's aliases, inner first: what others are computed from comes before them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings in force. Field `timeout_ms` is the key `CACHEADMIN["TIMEOUT_MS"]`, and so on."""
+
+    aliases: tuple[str, ...] = ()
+    """Managed cache aliases in rank order, inner first. Default: the Redis aliases of CACHES."""
+    tenancy: str = "cacheadmin.tenancy.NoTenants"
+    """Dotted path of the tenancy class."""
+    outbox: Literal["durable", "on_failure", "off"] = "durable"
+    """Whether an invalidation is written to the database together with the data it follows."""
+    timeout_ms: int = 100
+    """Milliseconds to wait for a connection and for each reply of Redis on our own connections."""
+    retry_seconds: float = 1.0
+    """Seconds for which a process leaves Redis alone after it did not answer."""
+    lease_seconds: int = 60
+    """Least seconds for which one computation may hold an entry; grows with the function."""
+    patience_seconds: float = 2.0
+    """Least seconds for which the others wait for it; grows with the function, at most 10."""
+    max_value_bytes: int = 8 * 1024 * 1024
+    """Bytes above which a serialized value is not stored."""
+    sign_values: bool = False
+    """Sign payloads with a keyed BLAKE2b of SECRET_KEY and check it before a payload is unpickled."""
+    raw_keys: Literal["manual", "always", "never"] = "manual"
+    """Stock backends: when plain keys are looked for by SCAN."""
+    replicas: tuple[str, ...] = ()
+    """Database aliases that may lag behind their primary; what was read there is not stored."""
+    stats_alias: str = ""
+    """Alias whose server keeps the roll-ups of the counters. Default: `default`, else the first managed alias."""
+    flush_seconds: float = 3.0
+    """Seconds between two flushes of a process' counters."""
+    confirm_above: int = 10_000
+    """Entries above which the console asks to type the name of what is invalidated."""
+    read_only: bool = False
+    """The console shows, nothing acts."""
+    release: str | None = None
+    """Text that marks a deploy, kept in what is known about each entry."""
+    mask_value: str | None = None
+    """Dotted path of a callable `(path, label) -> bool` that hides fields of shown values."""
+
+
+def setting_names() -> tuple[str, ...]:
+    """Return the keys that `CACHEADMIN` may hold."""
+    return tuple(f.name.upper() for f in fields(Config))
+
+
+def problems() -> list[str]:
+    """Return what is wrong with `CACHEADMIN`, one sentence each; empty when all is well."""
+    given = getattr(settings, "CACHEADMIN", {})
+    if not isinstance(given, dict):
+        return [f"CACHEADMIN must be a dict, not {type(given).__name__}."]
+    known, found = setting_names(), []
+    for key, value in given.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key).upper(), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known keys: {', '.join(known)}."
+            found.append(f"CACHEADMIN[{key!r}] is not a setting.{hint}")
+        elif wrong := _wrong_type(key.lower(), value):
+            found.append(wrong)
+    for alias in given.get("ALIASES") or ():
+        if alias not in settings.CACHES:
+            found.append(f"CACHEADMIN['ALIASES'] names {alias!r}, which CACHES does not have.")
+    return found
+
+
+def _wrong_type(name: str, value: Any) -> str:
+    hint = get_type_hints(Config)[name]
+    if get_origin(hint) is Literal:
+        if value in get_args(hint):
+            return ""
+        return f"CACHEADMIN[{name.upper()!r}] is {value!r}; allowed are {', '.join(map(repr, get_args(hint)))}."
+    if get_origin(hint) is tuple:
+        fits = isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
+        return "" if fits else f"CACHEADMIN[{name.upper()!r}] must be a list of texts, not {value!r}."
+    allowed: tuple[type, ...] = tuple(get_args(hint)) or (hint,)
+    if float in allowed:
+        allowed += (int,)
+    fits = isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
+    if fits and isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
+        return f"CACHEADMIN[{name.upper()!r}] must be above zero, not {value!r}."
+    return "" if fits else f"CACHEADMIN[{name.upper()!r}] must be {_name(hint)}, not {value!r}."
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint)).replace(" | None", " or None")
+
+
+@cache
+def config() -> Config:
+    """
+    Return the settings in force.
+
+    Cost:    a dict look-up; settings are read once, and again after `setting_changed` (override_settings).
+    Raises:  ImproperSettings for an unknown key or a wrong type.
+    """
+    if found := problems():
+        raise ImproperSettings(" ".join(found))
+    given = {key.lower(): value for key, value in getattr(settings, "CACHEADMIN", {}).items()}
+    given["aliases"] = tuple(given.get("aliases") or _redis_aliases())
+    if not given.get("stats_alias") and given["aliases"]:
+        given["stats_alias"] = "default" if "default" in given["aliases"] else given["aliases"][0]
+    return Config(**given)
+
+
+def _redis_aliases() -> list[str]:
+    """Aliases of CACHES whose backend's name says Redis or Valkey, the reference site's four first."""
+    found = [a for a, c in settings.CACHES.items() if any(w in c["BACKEND"].lower() for w in ("redis", "valkey"))]
+    return sorted(found, key=lambda a: (PREFERRED_ORDER.index(a) if a in PREFERRED_ORDER else len(PREFERRED_ORDER)))
+
+
+def rank(alias: str) -> int:
+    """Return the rank of a managed alias; a lower one is computed from by a higher one. Raises: UnknownAlias."""
+    try:
+        return config().aliases.index(alias)
+    except ValueError as error:
+        raise UnknownAlias(
+            f"The cache alias {alias!r} is not managed; managed are {', '.join(config().aliases) or 'none'}. "
+            "Add it to CACHES with a Redis backend, or to CACHEADMIN['ALIASES']."
+        ) from error
+
+
+def managed(alias: str | None) -> tuple[str, ...]:
+    """Return the managed aliases that `alias` means: all of them for None. Raises: UnknownAlias."""
+    if alias is None:
+        return config().aliases
+    rank(alias)
+    return (alias,)
+
+
+def cache_settings(alias: str) -> dict[str, Any]:
+    """Return CACHES[alias]."""
+    return settings.CACHES[alias]
+
+
+def secret_key() -> str:
+    """Return the key that signs payloads and the ids in the console's URLs."""
+    return settings.SECRET_KEY
+
+
+def replicas() -> frozenset[str]:
+    """Return the database aliases that may lag behind: those listed in `REPLICAS`, and mirrors of the test settings."""
+    mirrors = (alias for alias, options in settings.DATABASES.items() if options.get("TEST", {}).get("MIRROR"))
+    return frozenset(config().replicas).union(mirrors)
+
+
+_callbacks: list[Callable[[], object]] = []
+
+
+def on_change(callback: Callable[[], object]) -> Callable[[], object]:
+    """Call `callback()` whenever CACHEADMIN or CACHES changed through `override_settings`. Usable as a decorator."""
+    _callbacks.append(callback)
+    return callback
+
+
+def _reload(*, setting: str, **_: Any) -> None:
+    if setting in ("CACHEADMIN", "CACHES", "SECRET_KEY", "DATABASES"):
+        config.cache_clear()
+        for callback in _callbacks:
+            callback()
+
+
+setting_changed.connect(_reload, dispatch_uid="cacheadmin.conf")

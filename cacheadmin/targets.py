@@ -1,0 +1,158 @@
+"""What can be invalidated, said once: by a rule, a person, a command or code. Pure; delivering is `invalidation`'s."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from .exceptions import InvalidTarget
+from .keys import check_group, logical, split, tenant_text
+
+Kind = Literal["tenant", "group", "prefix", "tag", "key", "pattern"]
+"""`tenant` everything of it · `group` exactly it · `prefix` groups that begin with it · `tag` · `key` one entry ·
+`pattern` a glob over callers' keys, found by a bounded SCAN."""
+
+KINDS: Final[tuple[Kind, ...]] = ("tenant", "group", "prefix", "tag", "key", "pattern")
+
+WIDEST_PATTERN: Final = 200
+"""Longest glob; longer ones are refused (CVE-2024-31228 was a long pattern)."""
+
+
+class All(enum.Enum):
+    """The one value `ALL`: every tenant, known or not, and shared data too."""
+
+    ALL = "*"
+
+    def __repr__(self) -> str:
+        return "ALL"
+
+
+ALL: Final = All.ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing to invalidate. `alias=None` means every managed alias; `tenant=None` is shared data."""
+
+    kind: Kind
+    name: str = ""
+    """Group, prefix, tag, caller's key or pattern; empty for a tenant."""
+    tenant: str | All | None = ALL
+    alias: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise InvalidTarget(f"{self.kind!r} is no kind of target; allowed are {', '.join(KINDS)}.")
+        if self.kind == "tenant":
+            if self.name:
+                raise InvalidTarget(f"A target of kind 'tenant' has no name, not {self.name!r}.")
+        elif not isinstance(self.name, str) or not self.name:
+            raise InvalidTarget(f"A target of kind {self.kind!r} needs a name.")
+        if self.kind == "pattern" and len(self.name) > WIDEST_PATTERN:
+            raise InvalidTarget(f"The pattern is {len(self.name)} characters long; at most {WIDEST_PATTERN} are allowed.")
+
+    def __str__(self) -> str:
+        what = "everything" if self.kind == "tenant" else f"{self.kind} {self.name}"
+        whose = "all tenants" if self.tenant is ALL else "shared data" if self.tenant is None else f"tenant {self.tenant}"
+        return f"{what} of {whose}" + (f" in {self.alias}" if self.alias else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data: `{"kind", "name", "tenant", "alias"}`; a tenant is `["12"]`, shared `[]`, all `"*"`."""
+        tenant: Any = "*" if self.tenant is ALL else [] if self.tenant is None else [self.tenant]
+        return {"kind": self.kind, "name": self.name, "tenant": tenant, "alias": self.alias}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Target:
+        """Undo `to_json`. Raises: InvalidTarget."""
+        try:
+            whose = data["tenant"]
+            tenant = ALL if whose == "*" else tenant_text(whose[0]) if whose else None
+            return cls(data["kind"], data.get("name", ""), tenant, data.get("alias"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidTarget(f"{data!r:.200} is no target: {error}") from error
+
+
+_GLOB = re.compile(r"[*?\[\]\\]")
+
+
+def from_pattern(pattern: str, alias: str | None = None) -> list[Target]:
+    """
+    Turn a glob over callers' keys into targets; scopes where it means scopes, else a pattern.
+
+    `tenant:12:*` is the tenant, `inventory:*` the group and the groups below it, of shared data and of every tenant,
+    `tenant:12:inventory:*` the same of one tenant, and a text without a glob is one key. Anything else is a SCAN.
+    Raises:  InvalidTarget.
+    """
+    if not isinstance(pattern, str) or not pattern:
+        raise InvalidTarget(f"A pattern is a non-empty text, not {pattern!r}.")
+    if pattern == "*":
+        return [Target("tenant", tenant=ALL, alias=alias)]
+    if not _GLOB.search(pattern):
+        return [_key(pattern, alias)]
+    body, star = pattern[:-2], pattern.endswith(":*")
+    if not star or not body or _GLOB.search(body):
+        return [Target("pattern", pattern, ALL, alias)]
+    if body == "tenant":
+        return [Target("tenant", tenant=ALL, alias=alias)]
+    scoped = split(body + ":x")
+    if scoped is None or scoped.tenant is None:
+        return list(_below(check_group(body), ALL, alias))
+    if not scoped.group:
+        return [Target("tenant", "", scoped.tenant, alias)]
+    return list(_below(scoped.group, scoped.tenant, alias))
+
+
+def _key(key: str, alias: str | None) -> Target:
+    """One entry by its key; without a tenant it means the entry of that name of shared data and of every tenant."""
+    scoped = split(key)
+    if scoped is None:
+        return Target("key", key, None, alias)
+    tenant = ALL if scoped.tenant is None else scoped.tenant
+    return Target("key", logical(None, scoped.group, scoped.rest), tenant, alias)
+
+
+def _below(group: str, tenant: str | All, alias: str | None) -> Iterable[Target]:
+    """The group itself and those whose names go on with a colon: what the glob `<group>:*` matches."""
+    yield Target("group", group, tenant, alias)
+    yield Target("prefix", group + ":", tenant, alias)
+
+
+def matches(pattern: str, key: str) -> bool:
+    """Say whether Redis' glob matches a caller's key, as it is or behind `tenant:<id>:` (Redis, KEYS)."""
+    glob = _compiled(pattern)
+    if glob.fullmatch(key):
+        return True
+    return key.startswith("tenant:") and key.count(":") > 1 and bool(glob.fullmatch(key.split(":", 2)[2]))
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Translate a glob; parts between stars are atomic groups, so that no pattern can make matching slow."""
+    pieces, i = [""], 0
+    while i < len(pattern):
+        char = pattern[i]
+        if char == "*":
+            pieces.append("")
+        elif char == "?":
+            pieces[-1] += "."
+        elif char == "\\" and i + 1 < len(pattern):
+            i += 1
+            pieces[-1] += re.escape(pattern[i])
+        elif char == "[" and (end := pattern.find("]", i + 2)) > 0:
+            chosen, refused = pattern[i + 1 : end], ""
+            if chosen.startswith("^"):
+                chosen, refused = chosen[1:], "^"
+            pieces[-1] += "[" + refused + re.escape(chosen).replace(r"\-", "-") + "]"
+            i = end
+        else:
+            pieces[-1] += re.escape(char)
+        i += 1
+    first, *rest = pieces
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1])
+    return re.compile(f"{first}{middle}.*{rest[-1]}", re.DOTALL)
