@@ -1,0 +1,184 @@
+"""What every test shares: a real server of its own, emptied before each test, and ways to count what it was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+from server import Server
+
+CONNECTION_COMMANDS = {"auth", "client", "config", "hello", "info", "select"}
+"""What a client says when it connects, and what counting itself needs: never part of a count."""
+
+_server = pytest.StashKey[Server]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Start this process's server and point the settings at it; pytest-django sets Django up right after this.
+
+    `REDIS_URL` of the caller is replaced, not used: the suite empties its server. Every xdist worker has its own.
+    """
+    config.stash[_server] = server = Server.start()
+    os.environ["REDIS_URL"] = server.url
+    os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
+    from django.conf import settings
+
+    settings.DATABASES  # noqa: B018 - loads the settings, which pytest-django takes as the sign to call django.setup()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if server := config.stash.get(_server, None):
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(pytestconfig: pytest.Config) -> Server:
+    """The server behind all aliases. Tests that stop, freeze or fill a server take `fresh_server` instead."""
+    return pytestconfig.stash[_server]
+
+
+@pytest.fixture(scope="session")
+def _admin_client(redis_server: Server) -> Iterator[redis_py.Redis]:
+    with redis_py.Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def redis(_admin_client: redis_py.Redis) -> redis_py.Redis:
+    """A plain client of the suite's server, database 0."""
+    return _admin_client
+
+
+@pytest.fixture(autouse=True)
+def _clean_slate(_admin_client: redis_py.Redis) -> None:
+    """Begin each test with an empty server and without what this process remembers of the last one."""
+    _admin_client.flushall()
+    if importlib.util.find_spec("cacheadmin.testing"):
+        from cacheadmin import testing
+
+        testing.reset()
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """`fresh_server(**options)` starts a server for this test alone; options as in `Server.start`."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Server.start(**options))
+
+
+def _calls(client: redis_py.Redis) -> dict[str, int]:
+    return {
+        name.removeprefix("cmdstat_"): stats["calls"]
+        for name, stats in client.info("commandstats").items()
+        if re.split(r"[_|]", name.removeprefix("cmdstat_"))[0] not in CONNECTION_COMMANDS
+    }
+
+
+@pytest.fixture
+def commandstats(_admin_client: redis_py.Redis) -> Callable[..., contextlib.AbstractContextManager[dict[str, int]]]:
+    """
+    Count what the server was asked inside a block:
+
+        with commandstats() as calls:
+            cache.get("key")
+        assert calls == {"mget": 1}
+
+    The dict is filled when the block ends. Commands that a script calls are counted beside its `evalsha`.
+    `commandstats(client)` counts on the server of another client.
+    """
+
+    @contextlib.contextmanager
+    def count(client: redis_py.Redis = _admin_client) -> Iterator[dict[str, int]]:
+        calls: dict[str, int] = {}
+        before = _calls(client)
+        yield calls
+        after = _calls(client)
+        calls.update({name: n - before.get(name, 0) for name, n in after.items() if n > before.get(name, 0)})
+
+    return count
+
+
+@pytest.fixture
+def round_trips(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.AbstractContextManager[list[str]]]:
+    """
+    List what this process sends to any server inside a block, one item a round trip (a pipeline is one):
+
+        with round_trips() as sent:
+            cache.get("key")
+        assert sent == ["MGET"]
+
+    An item is the names of the commands sent at once, joined by spaces. Connecting does not count.
+    """
+    recording: list[list[str]] = []
+    connection_class = redis_py.connection.AbstractConnection
+    send, on_connect = connection_class.send_packed_command, connection_class.on_connect_check_health
+    connecting: set[object] = set()
+
+    def noted_send(self: object, command: object, check_health: bool = True) -> object:
+        if self not in connecting:
+            packed = b"".join(command) if isinstance(command, (list, tuple)) else command
+            names = re.findall(rb"\*\d+\r\n\$\d+\r\n([A-Za-z.]+)\r\n", packed if isinstance(packed, bytes) else packed.encode())
+            for sent in recording:
+                sent.append(b" ".join(names).decode().upper())
+        return send(self, command, check_health=check_health)
+
+    def noted_connect(self: object, *args: object, **kwargs: object) -> object:
+        connecting.add(self)
+        try:
+            return on_connect(self, *args, **kwargs)
+        finally:
+            connecting.discard(self)
+
+    monkeypatch.setattr(connection_class, "send_packed_command", noted_send)
+    monkeypatch.setattr(connection_class, "on_connect_check_health", noted_connect)
+
+    @contextlib.contextmanager
+    def record() -> Iterator[list[str]]:
+        sent: list[str] = []
+        recording.append(sent)
+        try:
+            yield sent
+        finally:
+            recording.remove(sent)
+
+    return record
+
+
+def _find_postgresql() -> str | None:
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    return shutil.which("initdb") or (os.fspath(versions[-1]) if versions else None)
+
+
+def _find_chromium() -> str | None:
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+PROGRAMS: dict[str, Callable[[], str | None]] = {
+    "chromium": _find_chromium,
+    "postgresql": _find_postgresql,
+    "prometheus": lambda: shutil.which("prometheus"),
+}
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], str]:
+    """`require("chromium")` returns the path of a program. Without it the test is skipped, but fails where CI is set."""
+
+    def find(program: str) -> str:
+        if path := PROGRAMS[program]():
+            return path
+        reason = f"{program} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}; .ci/run installs what CI needs")
+        pytest.skip(reason)
+
+    return find
