@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+
 from server import Server
 
 CONNECTION_COMMANDS = {"auth", "client", "config", "hello", "info", "select"}
 """What a client says when it connects, and what counting itself needs: never part of a count."""
+
+COMMAND_NAME = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Za-z.]+)\r\n")
+"""The start of a command as RESP writes it: the number of its words, then its first word."""
 
 _server = pytest.StashKey[Server]()
 
@@ -125,8 +129,8 @@ def round_trips(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.Abst
 
     def noted_send(self: object, command: object, check_health: bool = True) -> object:
         if self not in connecting:
-            packed = b"".join(command) if isinstance(command, (list, tuple)) else command
-            names = re.findall(rb"\*\d+\r\n\$\d+\r\n([A-Za-z.]+)\r\n", packed if isinstance(packed, bytes) else packed.encode())
+            packed = command if isinstance(command, bytes) else b"".join(command)
+            names = COMMAND_NAME.findall(packed)
             for sent in recording:
                 sent.append(b" ".join(names).decode().upper())
         return send(self, command, check_health=check_health)
@@ -171,7 +175,7 @@ PROGRAMS: dict[str, Callable[[], str | None]] = {
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], str]:
-    """`require("chromium")` returns the path of a program. Without it the test is skipped, but fails where CI is set."""
+    """`require("chromium")` returns the path of a program; without it the test is skipped, or fails if CI is set."""
 
     def find(program: str) -> str:
         if path := PROGRAMS[program]():

