@@ -1,16 +1,10 @@
-"""A strict Content-Security-Policy on the shop's own pages and on the cache console."""
+"""A strict Content-Security-Policy, and the list of what the cache did for a request."""
 
-POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    ]
+from .outcomes import collected
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
@@ -21,9 +15,6 @@ class ContentSecurityPolicyMiddleware:
     Django's own admin pages are left out, since some of them emit a `<style>` element; the console must do without.
     """
 
-    sync_capable = True
-    async_capable = False
-
     def __init__(self, get_response):
         self.get_response = get_response
 
@@ -32,3 +23,14 @@ class ContentSecurityPolicyMiddleware:
         if not request.path.startswith("/admin/") or request.path.startswith("/admin/cacheadmin/console/"):
             response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
+
+
+class OutcomesMiddleware:
+    """Collect what the cache did during a request; the template tags of `shop` show it."""
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request):
+        with collected() as request.outcomes:
+            return self.get_response(request)

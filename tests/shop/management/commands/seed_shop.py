@@ -13,7 +13,13 @@ from shop.seed import seed
 
 SHOP_PERMISSIONS = Q(
     content_type__app_label="shop",
-    codename__in=["view_tenant", "view_inventoryitem", "change_inventoryitem", "view_sale", "view_customer"],
+    codename__in=[
+        "change_inventoryitem",
+        *(
+            f"view_{model}"
+            for model in ("branch", "category", "customer", "inventoryitem", "sale", "supplier", "tenant")
+        ),
+    ],
 )
 CONSOLE = Q(content_type__app_label="cacheadmin")
 MANAGER_PERMISSIONS = SHOP_PERMISSIONS | CONSOLE & Q(codename__in=["view_keys", "view_values", "invalidate", "warm"])
