@@ -158,6 +158,11 @@ def secret_key() -> str:
     return settings.SECRET_KEY
 
 
+def user_model() -> str:
+    """Return the label of the user model, for foreign keys."""
+    return settings.AUTH_USER_MODEL
+
+
 def replicas() -> frozenset[str]:
     """Return the database aliases that may lag behind: those listed in `REPLICAS`, and mirrors of the test settings."""
     mirrors = (alias for alias, options in settings.DATABASES.items() if options.get("TEST", {}).get("MIRROR"))
