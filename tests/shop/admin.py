@@ -23,7 +23,7 @@ class TenantBoundAdmin(admin.ModelAdmin):
     def get_readonly_fields(self, request, obj=None):
         """Keep a row with its tenant for those who have one."""
         fields = super().get_readonly_fields(request, obj)
-        return fields if request.user.tenant_id is None else (*fields, self.tenant_path)
+        return fields if request.user.tenant_id is None or self.tenant_path != "tenant" else (*fields, "tenant")
 
     def formfield_for_manytomany(self, db_field, request, **kwargs):
         """Offer tags of one's own tenant only."""

@@ -2,14 +2,18 @@
 
 from datetime import datetime
 from decimal import Decimal
+from random import gauss
 
 from django.db import transaction
 from django.utils import timezone
 
-from .models import InventoryItem, LoyaltyAccount, Sale, SaleLine
+from .models import GoldRate, InventoryItem, LoyaltyAccount, Sale, SaleLine
+from .rates import GOLD_KARATS
 from .seed import tier_of
 
 RESTOCK = 12
+MARKET_STEP = 0.008
+"""Usual step of the gold rate, as a share of it."""
 
 
 class SoldOut(Exception):
@@ -60,3 +64,14 @@ def restock(item):
     item.quantity += RESTOCK
     item.status = InventoryItem.Status.IN_STOCK
     item.save()
+
+
+@transaction.atomic
+def move_market():
+    """Add a rate of today for each karat, a small random step away from the last. Returns: the one of pure gold."""
+    last = GoldRate.objects.filter(karat=24).order_by("-created_at").first()
+    price = float(last.price_per_gram if last else 75) * gauss(1, MARKET_STEP)
+    rates = [GoldRate(karat=karat, price_per_gram=Decimal(f"{price * karat / 24:.4f}")) for karat in GOLD_KARATS]
+    for rate in rates:
+        rate.save()
+    return rates[0]

@@ -8,6 +8,7 @@ from . import views
 urlpatterns = [
     path("", views.home, name="home"),
     path("gold/", views.gold_page, name="gold"),
+    path("gold/move/", views.move_market, name="move_market"),
     path("login/", auth.LoginView.as_view(template_name="shop/login.html"), name="login"),
     path("logout/", auth.LogoutView.as_view(), name="logout"),
     path("shops/<slug:slug>/", views.dashboard, name="dashboard"),

@@ -177,6 +177,14 @@ def restock_item(request, slug, pk):
     return redirect("item", slug, pk)
 
 
+@require_POST
+def move_market(request):
+    """Add a gold rate."""
+    rate = selling.move_market()
+    messages.success(request, f"Pure gold costs {rate.price_per_gram:.2f} USD a gram now, in every shop.")
+    return redirect("gold")
+
+
 @cache_api_response(timeout=180, key_prefix="product_list", vary_on_user=False)
 def products_api(request, slug):
     """Return a page of a shop's products as JSON. Anybody may read them, so the answer does not vary on the user."""
