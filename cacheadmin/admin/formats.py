@@ -1,0 +1,142 @@
+"""Numbers and times as the console writes them: nothing rounded up to 100% or down to 0, unknown is a dash."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from typing import Final
+
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+UNKNOWN: Final = "–"
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+def number(value: float | None, decimals: int = 0) -> str:
+    """Return a number with the locale's grouping."""
+    return UNKNOWN if value is None else number_format(value, decimals, force_grouping=True)
+
+
+def estimate(value: float | None, is_exact: bool = False) -> str:
+    """Return a whole number, with `~` before it unless it is exact."""
+    return number(value) if is_exact or value is None else f"~ {number(value)}"
+
+
+def compact(value: float | None) -> str:
+    """Return `1.2 M` for what is too long for a strip; exact below 100,000."""
+    if value is None or abs(value) < 100_000:
+        return number(value)
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{number(value / size, 1 if abs(value) < 100 * size else 0)} {unit}"
+    return number(value)
+
+
+def percent(ratio: float | None, decimals: int = 0) -> str:
+    """Return a ratio as percent; `>99%` and `<1%` where rounding would claim all or nothing."""
+    if ratio is None:
+        return UNKNOWN
+    step = 10.0**-decimals
+    value = ratio * 100
+    if 100 - step < value < 100:
+        return f">{number(100 - step, decimals)}%"
+    if 0 < value < step:
+        return f"<{number(step, decimals)}%"
+    return f"{number(value, 0 if value in (0, 100) else decimals)}%"
+
+
+def points(delta: float | None) -> str:
+    """Return a change of a ratio in points, without its sign: `2.2`."""
+    if delta is None:
+        return UNKNOWN
+    value = abs(delta) * 100
+    return number(value, 0 if value >= 10 or round(value, 1) == int(value) else 1)
+
+
+def duration(seconds: float | None) -> str:
+    """Return `0.4 ms`, `188 ms`, `8.2 s`, `48 s`, `4 min 12 s`, `2 h 5 min`, `4 days`."""
+    if seconds is None:
+        return UNKNOWN
+    seconds = abs(seconds)
+    if seconds == 0:
+        return _("%(n)s s") % {"n": "0"}
+    if seconds < 0.9995:
+        ms = seconds * 1000
+        return _("%(n)s ms") % {"n": number(ms, 1) if ms < 9.95 else number(round(ms))} if ms >= 0.05 else _("< 0.1 ms")
+    if seconds < 59.5:
+        return _("%(n)s s") % {"n": number(seconds, 1) if seconds < 9.95 else number(round(seconds))}
+    whole = round(seconds)
+    if whole < HOUR:
+        return _joined(_("%(n)s min") % {"n": whole // MINUTE}, _("%(n)s s") % {"n": whole % MINUTE}, whole % MINUTE)
+    if whole < 2 * DAY:
+        minutes = whole % HOUR // MINUTE
+        return _joined(_("%(n)s h") % {"n": whole // HOUR}, _("%(n)s min") % {"n": minutes}, minutes)
+    days = whole // DAY
+    return ngettext("%(n)s day", "%(n)s days", days) % {"n": number(days)}
+
+
+def _joined(large: str, small: str, shown: int) -> str:
+    return f"{large} {small}" if shown else large
+
+
+def size(count: float | None) -> str:
+    """Return a number of bytes as Django writes file sizes."""
+    return UNKNOWN if count is None else filesizeformat(count)
+
+
+def rate(per_minute: float | None) -> str:
+    """Return `38/min`, below one a minute `5/h`."""
+    if per_minute is None:
+        return UNKNOWN
+    if per_minute == 0:
+        return "0"
+    if per_minute < 1:
+        per_hour = per_minute * 60
+        return _("%(n)s/h") % {"n": number(per_hour, 1 if per_hour < 1 else 0)}
+    return _("%(n)s/min") % {"n": number(per_minute, 1 if per_minute < 9.95 else 0)}
+
+
+def moment(when: dt.datetime | float | None) -> dt.datetime | None:
+    """Return a time or seconds since 1970 as an aware time of the current zone; None for what is no time."""
+    if when is None or isinstance(when, dt.datetime):
+        return None if when is None else timezone.localtime(when) if timezone.is_aware(when) else when
+    try:
+        return timezone.localtime(dt.datetime.fromtimestamp(when, dt.UTC))
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+def ago(when: dt.datetime | float | None, now: float | None = None) -> str:
+    """Return `just now`, `12 min ago`, `in 3 min`; after a day the date."""
+    local = moment(when)
+    if local is None:
+        return UNKNOWN
+    past = (time.time() if now is None else now) - local.timestamp()
+    if abs(past) < 5:
+        return _("just now")
+    if abs(past) >= DAY:
+        return date_format(local, "SHORT_DATE_FORMAT")
+    unit = MINUTE if abs(past) >= MINUTE else 1
+    rounded = duration(abs(past) // unit * unit if abs(past) < HOUR else abs(past))
+    return _("in %(duration)s") % {"duration": rounded} if past < 0 else _("%(duration)s ago") % {"duration": rounded}
+
+
+def exactly(when: dt.datetime | float | None) -> str:
+    """Return a time in full, with its zone: what stands in a `title`."""
+    local = moment(when)
+    return "" if local is None else f"{date_format(local, 'j M Y H:i:s')} {local.tzname() or ''}".rstrip()
+
+
+def clock(when: dt.datetime | float | None) -> str:
+    """Return the time of day to the second."""
+    local = moment(when)
+    return UNKNOWN if local is None else f"{local:%H:%M:%S}"
+
+
+def epoch(value: bytes | None) -> str:
+    """Return the shortened name of an epoch: `7f3a…c1`."""
+    return UNKNOWN if not value else f"{value.hex()[:4]}…{value.hex()[-2:]}"
