@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
+from typing import NamedTuple
 
 GRACE_SECONDS = 2
 
@@ -70,3 +72,28 @@ def free_port(first):
                 probe.bind(("127.0.0.1", port))
                 return probe.getsockname()[1]
     raise SystemExit(f"Ports {first} to {first + 99} of 127.0.0.1 are taken. Free one, or choose with --port.")
+
+
+class Running(NamedTuple):
+    """A process of this machine."""
+
+    pid: int
+    parent: int
+    group: int
+
+
+def running():
+    """Yield every process but zombies; from /proc, else from `ps`, which a bare Debian lacks."""
+    if Path("/proc/self/stat").exists():
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                # The name in parentheses may hold spaces; what follows the last one is "state parent group …".
+                state, parent, group = path.read_text().rpartition(")")[2].split()[:3]
+                if state != "Z":
+                    yield Running(int(path.parent.name), int(parent), int(group))
+        return
+    listing = subprocess.run(["ps", "-axo", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=True)
+    for line in listing.stdout.splitlines():
+        *ids, state = line.split()
+        if not state.startswith("Z"):
+            yield Running(*map(int, ids))
