@@ -143,6 +143,10 @@ class Children:
             if not child.is_running():
                 raise Failure(f"{name} ended.\n{tail(log)}")
 
+    def tails(self):
+        """Return the ends of all logs."""
+        return "\n".join(tail(log) for _, log in self.running.values())
+
     def __enter__(self):
         return self
 
@@ -183,7 +187,7 @@ def wait_until_ready(url, children):
             with urllib.request.urlopen(f"{url}login/", timeout=5):
                 return
         except urllib.error.HTTPError as error:
-            raise Failure(f"{url}login/ answers {error.code}.\n{error.read(2000).decode(errors='replace')}") from error
+            raise Failure(f"{url}login/ answers {error.code}.\n{children.tails()}") from error
         except OSError:
             time.sleep(0.1)
     raise Failure(f"{url} did not answer within {START_SECONDS} s.")

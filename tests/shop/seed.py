@@ -49,7 +49,16 @@ SHOPS = (
     Shop("Lapis Lane", "lapis", "CHF", ("Basel", "Zürich"), 600, 2000),
 )
 
-CATEGORIES = ("Rings", "Necklaces", "Earrings", "Bracelets", "Brooches", "Watches", "Chains", "Pendants")
+CATEGORIES = {
+    "Rings": "ring",
+    "Necklaces": "necklace",
+    "Earrings": "earrings",
+    "Bracelets": "bracelet",
+    "Brooches": "brooch",
+    "Watches": "watch",
+    "Chains": "chain",
+    "Pendants": "pendant",
+}
 TAGS = ("bestseller", "bridal", "gift", "heritage", "new", "sale")
 STONES = ("", "amethyst", "diamond", "emerald", "garnet", "lapis", "moonstone", "opal", "ruby", "sapphire", "topaz")
 LINES = ("Aurora", "Celeste", "Dahlia", "Etoile", "Fiora", "Juno", "Lumen", "Marlow", "Nova", "Orion", "Vesper")
@@ -164,7 +173,7 @@ def make_item(random, tenant, number, branch, category, suppliers, per_gram):
     gram = per_gram * karat / 24 if karat else METAL_PRICE[metal]
     price = weight * gram * Decimal("1.35") + (random.randint(80, 2400) if stone else 20)
     quantity = random.choice((0, 1, 1, 2, 3, 5, 8, 12))
-    name = " ".join(filter(None, (random.choice(LINES), stone, category.name.lower().removesuffix("s"))))
+    name = " ".join(filter(None, (random.choice(LINES), stone, CATEGORIES[category.name])))
     return InventoryItem(
         tenant=tenant,
         branch=branch,
