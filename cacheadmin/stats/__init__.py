@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .recorder import (
+from .counts import (
     EVENTS,
     EVERY_TENANT,
+    INDEX,
     LATENCY_BOUNDS_US,
     MISS_REASONS,
     OTHER,
@@ -13,12 +14,14 @@ from .recorder import (
     SOURCES,
     Delta,
     Mark,
-    recorder,
 )
+from .recorder import recorder
+from .rollups import rollups
 
 __all__ = [
     "EVENTS",
     "EVERY_TENANT",
+    "INDEX",
     "LATENCY_BOUNDS_US",
     "MISS_REASONS",
     "OTHER",
@@ -28,4 +31,7 @@ __all__ = [
     "Delta",
     "Mark",
     "recorder",
+    "rollups",
 ]
+
+recorder.push, recorder.measure = rollups.push, rollups.measure

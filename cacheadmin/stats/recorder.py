@@ -9,51 +9,19 @@ import atexit
 import logging
 import os
 import threading
+import time
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
-from cacheadmin.conf import config
+from ..conf import config
+from .counts import EVENTS, INDEX, LATENCY_BOUNDS_US, OTHER, Cell, Delta, Dropped, Mark, Sink
 
 logger = logging.getLogger("cacheadmin")
 
-RESULTS: Final = ("hit", "stale", "miss", "bypassed", "error")
-"""How a read ended. `bypassed`: the cache was not asked (away, draining); `error`: it was asked and failed."""
-
-MISS_REASONS: Final = ("absent", "invalidated", "expired", "undecodable", "foreign")
-REFUSE_REASONS: Final = ("epoch", "full", "size", "transaction", "condition")
-SOURCES: Final = ("rule", "user", "command", "code", "relay")
-
-EVENTS: Final = (
-    *("hit", "miss", "stale", "computed", "compute_us", "filled", "filled_bytes", "invalidated", "bypassed", "error"),
-    *("waited", *(f"missed_{r}" for r in MISS_REASONS), *(f"refused_{r}" for r in REFUSE_REASONS)),
-)
-"""What a cell counts, in the order of its numbers. Only append: roll-ups of 30 days are in this order."""
-
-INDEX: Final = {event: i for i, event in enumerate(EVENTS)}
-
-LATENCY_BOUNDS_US: Final = (
-    *(50, 100, 150, 200, 250, 300, 400, 500, 700, 1000, 1500, 2000, 2500, 3000, 4000, 5000, 7000, 10_000, 15_000),
-    *(25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000),
-)
-"""Upper bounds of the buckets of read latency, inclusive; one more bucket holds what is above."""
-
-EVERY_TENANT: Final = "*"
-"""The tenant of an invalidation that reached all of them."""
-
-OTHER: Final = "\0other"
-"""Group and tenant of what is counted beyond the bound on names. No group or tenant of a site has this name."""
-
 CELLS_PER_THREAD: Final = 4096
 """Most (alias, group, tenant) that one thread counts apart between two flushes; the rest is counted under OTHER."""
-
-Cell: TypeAlias = tuple[str, str, str | None]
-"""What counts belong to: (alias, group, tenant). Group "" is a whole tenant's; tenant None is shared data."""
-
-Dropped: TypeAlias = tuple[str, str | None, str, str, str]
-"""One kind of invalidation: (alias, tenant, what, source, name)."""
 
 _BOUNDS_NS: Final = [1000 * bound for bound in LATENCY_BOUNDS_US]
 _WAITED, _INVALIDATED = INDEX["waited"], INDEX["invalidated"]
@@ -61,37 +29,7 @@ _COMPUTED, _COMPUTE_US = INDEX["computed"], INDEX["compute_us"]
 _FILLED, _FILLED_BYTES = INDEX["filled"], INDEX["filled_bytes"]
 
 
-@dataclass(slots=True)
-class Mark:
-    """Something to name on a chart. The same (kind, text) from several processes is one mark, at its first time."""
-
-    kind: Literal["deploy", "clear", "rule", "server", "away"]
-    text: str
-    at: float
-    """Seconds since 1970."""
-    until: float = 0.0
-    """End of what lasted (`away`), else 0.0."""
-
-
-@dataclass(slots=True)
-class Delta:
-    """What was counted since the last flush."""
-
-    counts: dict[Cell, list[int]] = field(default_factory=dict)
-    """A cell's numbers in the order of EVENTS."""
-    latency: dict[str, list[int]] = field(default_factory=dict)
-    """Alias to the counts of its latency buckets."""
-    dropped: dict[Dropped, int] = field(default_factory=dict)
-    marks: list[Mark] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.counts or self.latency or self.dropped or self.marks)
-
-
 _K = TypeVar("_K")
-
-Sink: TypeAlias = Callable[[Delta], None]
-"""Takes each flush's delta exactly once, in the flushing thread; what it raises is logged."""
 
 
 class _Shard:
@@ -129,7 +67,9 @@ class Recorder:
     def __init__(self) -> None:
         self.sinks: list[Sink] = []
         self.push: Callable[[Delta], bool] | None = None
-        """Takes a delta and says whether all that it was ever given has arrived. Must not raise. Set by `stats`."""
+        """Takes a delta and says whether all that it was ever given has arrived. Set by `stats`."""
+        self.measure: Callable[[], None] | None = None
+        """Called by the flushing thread before each flush. Set by `stats`."""
         self._start()
         atexit.register(self.flush)
         if hasattr(os, "register_at_fork"):
@@ -199,7 +139,8 @@ class Recorder:
         """
         Count one invalidation: of `what` ("group inventory_list", "tag branch:5", "tenant"), by one of SOURCES.
 
-        `tenant` is EVERY_TENANT where all were reached. `name` is the rule's or the person's.
+        `tenant` is EVERY_TENANT where all were reached. `name` is the rule's or the person's. A whole tenant or alias
+        that a person drops, in the console or by a command, is also marked on the charts.
         """
         group = what[6:] if what.startswith("group ") else ""
         self._cell(alias, group, tenant)[_INVALIDATED] += 1
@@ -211,6 +152,8 @@ class Recorder:
             else:
                 kind = (alias, OTHER, OTHER, source, OTHER)
         shard.dropped[kind] = shard.dropped.get(kind, 0) + 1
+        if what == "tenant" and source in ("user", "command"):
+            self.mark(Mark("clear", alias, time.time(), tenant))
 
     def mark(self, mark: Mark) -> None:
         """Name a moment on the charts: a clear, an edited rule. At most 100 between two flushes are kept."""
@@ -252,7 +195,13 @@ class Recorder:
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.wait(config().flush_seconds):
-            self.flush()
+            with self._lock:
+                try:
+                    if self.measure is not None:
+                        self.measure()
+                except Exception:
+                    logger.exception("The cache servers could not be measured.")
+                self.flush()
 
     def flush(self) -> bool:
         """
