@@ -1,0 +1,271 @@
+"""Reading the roll-ups back: several questions, one round trip, plain numbers. What they mean is `overview`'s."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from ..conf import config
+from ..connections import link
+from ..keys import name
+from .counts import EVENTS, LATENCY_BOUNDS_US, Mark
+from .layout import (
+    BOTH,
+    DROPPED,
+    GROUPS,
+    HOUR,
+    MINUTE,
+    TENANTS,
+    TOTALS,
+    bucket_key,
+    marks_key,
+    numbers_of,
+    part_of,
+    samples_key,
+    shard_of,
+    starts,
+    tenant_of,
+    who,
+)
+from .servers import redis_aliases
+
+logger = logging.getLogger("cacheadmin")
+
+BUCKETS = len(LATENCY_BOUNDS_US) + 1
+"""Buckets of read latency."""
+
+T = TypeVar("T")
+
+Numbers: TypeAlias = list[int]
+"""Counts in the order of EVENTS, or of the latency buckets."""
+
+Command: TypeAlias = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a server said about its memory at some minute."""
+
+    at: int
+    alias: str
+    """The first managed alias of the server."""
+    used_bytes: int
+    limit_bytes: int
+    evicted: int
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedLine:
+    """How many times one thing was invalidated in one minute."""
+
+    at: int
+    alias: str
+    tenant: str | None
+    what: str
+    source: str
+    name: str
+    count: int
+
+
+@dataclass(slots=True)
+class Totals:
+    """What an alias counted, by bucket and alias."""
+
+    counts: dict[int, dict[str, Numbers]]
+    latency: dict[int, dict[str, Numbers]]
+
+
+class Later(Generic[T]):
+    """An answer that is there once `Reader.run` has returned."""
+
+    value: T
+
+
+class Reader:
+    """Questions to the roll-ups. Ask, `run`, then look at the answers."""
+
+    def __init__(self) -> None:
+        self._commands: list[Command] = []
+        self._parse: list[tuple[int, Callable[[list[Any]], None]]] = []
+
+    def run(self) -> None:
+        """
+        Ask everything at once.
+
+        Cost:    one round trip; grows with the number of buckets and of the names in them.
+        Raises:  CacheAway. A site without any Redis alias gets empty answers.
+        """
+        replies: list[Any] = [None] * len(self._commands)
+        if self._commands and config().stats_alias in redis_aliases():
+            replies = link(config().stats_alias).call(*self._commands).values
+        at = 0
+        for length, parse in self._parse:
+            parse(replies[at : at + length])
+            at += length
+
+    def _ask(self, commands: list[Command], parse: Callable[[list[Any]], T]) -> Later[T]:
+        later: Later[T] = Later()
+
+        def keep(replies: list[Any]) -> None:
+            later.value = parse(replies)
+
+        self._commands += commands
+        self._parse.append((len(commands), keep))
+        return later
+
+    def totals(self, step: int, since: float, until: float) -> Later[Totals]:
+        """Ask what each alias counted in each bucket. `step` is one that TOTALS keeps."""
+        buckets = starts(step, since, until)
+
+        def parse(replies: list[Any]) -> Totals:
+            found = Totals({}, {})
+            for start, reply in zip(buckets, replies, strict=True):
+                for field, text in _pairs(reply):
+                    alias, _, latency = field.partition(":")
+                    into, length = (found.latency, BUCKETS) if latency else (found.counts, len(EVENTS))
+                    into.setdefault(start, {})[part_of(alias)] = numbers_of(text, length)
+            return found
+
+        return self._ask([("HGETALL", bucket_key(TOTALS, step, start)) for start in buckets], parse)
+
+    def groups(self, buckets: Iterable[int], step: int) -> Later[dict[int, dict[tuple[str, str], Numbers]]]:
+        """Ask what each (alias, group) counted in some buckets."""
+        places = [(start, shard) for start in buckets for shard in range(GROUPS.shards)]
+
+        def parse(replies: list[Any]) -> dict[int, dict[tuple[str, str], Numbers]]:
+            found: dict[int, dict[tuple[str, str], Numbers]] = {start: {} for start, _ in places}
+            for (start, _), reply in zip(places, replies, strict=True):
+                for field, text in _pairs(reply):
+                    alias, _, group = field.partition(":")
+                    _add(found[start], (part_of(alias), part_of(group)), numbers_of(text))
+            return found
+
+        return self._ask([("HGETALL", bucket_key(GROUPS, step, start, shard)) for start, shard in places], parse)
+
+    def tenants(
+        self, buckets: Iterable[int], step: int, only: Collection[str | None] | None = None
+    ) -> Later[dict[int, dict[tuple[str, str | None], Numbers]]]:
+        """Ask what each (alias, tenant) counted in some buckets; `only` some tenants, which costs less for a few."""
+        names = sorted(map(who, only)) if only is not None else []
+        if only is None or len(names) > 100:
+            return self._all_tenants(list(buckets), step, None if only is None else set(names))
+        by_shard: dict[int, list[tuple[str, str]]] = {}
+        for whose in names:
+            by_shard.setdefault(shard_of(TENANTS, whose), []).extend((a, whose) for a in config().aliases)
+        places = [(start, shard) for start in buckets for shard in by_shard]
+
+        def parse(replies: list[Any]) -> dict[int, dict[tuple[str, str | None], Numbers]]:
+            found: dict[int, dict[tuple[str, str | None], Numbers]] = {start: {} for start, _ in places}
+            for (start, shard), reply in zip(places, replies, strict=True):
+                for (alias, whose), text in zip(
+                    by_shard[shard], reply if isinstance(reply, list) else (), strict=False
+                ):
+                    if text is not None:
+                        _add(found[start], (alias, tenant_of(whose)), numbers_of(text))
+            return found
+
+        fields = {s: [f"{name(alias)}:{whose}" for alias, whose in pairs] for s, pairs in by_shard.items()}
+        commands = [("HMGET", bucket_key(TENANTS, step, start, shard), *fields[shard]) for start, shard in places]
+        return self._ask(commands, parse)
+
+    def _all_tenants(
+        self, buckets: list[int], step: int, only: set[str] | None
+    ) -> Later[dict[int, dict[tuple[str, str | None], Numbers]]]:
+        places = [(start, shard) for start in buckets for shard in range(TENANTS.shards)]
+
+        def parse(replies: list[Any]) -> dict[int, dict[tuple[str, str | None], Numbers]]:
+            found: dict[int, dict[tuple[str, str | None], Numbers]] = {start: {} for start in buckets}
+            for (start, _), reply in zip(places, replies, strict=True):
+                for field, text in _pairs(reply):
+                    alias, _, whose = field.partition(":")
+                    if only is None or whose in only:
+                        _add(found[start], (part_of(alias), tenant_of(whose)), numbers_of(text))
+            return found
+
+        return self._ask([("HGETALL", bucket_key(TENANTS, step, start, shard)) for start, shard in places], parse)
+
+    def groups_of(
+        self, tenants: Collection[str | None], buckets: Iterable[int], step: int
+    ) -> Later[dict[int, dict[tuple[str, str], Numbers]]]:
+        """Ask what each (alias, group) counted for some tenants. `step` is one that BOTH keeps."""
+        names = {who(tenant) for tenant in tenants}
+        shards = sorted({shard_of(BOTH, whose) for whose in names})
+        places = [(start, shard) for start in buckets for shard in shards]
+
+        def parse(replies: list[Any]) -> dict[int, dict[tuple[str, str], Numbers]]:
+            found: dict[int, dict[tuple[str, str], Numbers]] = {start: {} for start, _ in places}
+            for (start, _), reply in zip(places, replies, strict=True):
+                for field, text in _pairs(reply):
+                    alias, group, *rest = field.split(":")
+                    if rest and rest[0] in names:
+                        _add(found[start], (part_of(alias), part_of(group)), numbers_of(text))
+            return found
+
+        return self._ask([("HGETALL", bucket_key(BOTH, step, start, shard)) for start, shard in places], parse)
+
+    def samples(self, since: float, until: float) -> Later[list[Sample]]:
+        """Ask for the servers' memory, by minute; in order of time."""
+        hours = starts(HOUR, since, until)
+
+        def parse(replies: list[Any]) -> list[Sample]:
+            found = []
+            for reply in replies:
+                for field, text in _pairs(reply):
+                    minute, _, alias = field.partition(":")
+                    if alias and since <= int(minute) * MINUTE <= until:
+                        found.append(Sample(int(minute) * MINUTE, part_of(alias), *map(int, text.split())))
+            return sorted(found, key=lambda sample: sample.at)
+
+        return self._ask([("HGETALL", samples_key(hour)) for hour in hours], parse)
+
+    def marks(self, since: float, until: float) -> Later[list[Mark]]:
+        """Ask for the moments to name on a chart; the same thing of several aliases or processes is one."""
+
+        def parse(replies: list[Any]) -> list[Mark]:
+            found: dict[tuple[Any, ...], Mark] = {}
+            reply = replies[0] if isinstance(replies[0], list) else []
+            for member, score in zip(reply[::2], reply[1::2], strict=True):
+                kind, text, tenant, minute = json.loads(member)
+                same = (kind, tenant, minute) if kind == "clear" else (kind, text, minute)
+                known = found.get(same)
+                if known and text not in known.text.split(", "):
+                    text = f"{known.text}, {text}"
+                found[same] = Mark(kind, text, known.at if known else float(score), tenant)
+            return sorted(found.values(), key=lambda mark: mark.at)
+
+        return self._ask([("ZRANGEBYSCORE", marks_key(), since, until, "WITHSCORES")], parse)
+
+    def dropped(self, since: float, until: float) -> Later[list[DroppedLine]]:
+        """Ask what was invalidated, one line a minute and thing; newest first. Kept for 24 hours."""
+        hours = starts(HOUR, max(since, until - 24 * HOUR), until)
+
+        def parse(replies: list[Any]) -> list[DroppedLine]:
+            found = []
+            for hour, reply in zip(hours, replies, strict=True):
+                for field, text in _pairs(reply):
+                    alias, minute, *rest = field.split(":")
+                    if len(rest) != 4:
+                        found.append(DroppedLine(hour, part_of(alias), None, part_of(minute), "", "", int(text)))
+                        continue
+                    at, (source, whose, by, what) = hour + int(minute) * MINUTE, rest
+                    if since <= at + MINUTE and at <= until:
+                        line = (part_of(alias), tenant_of(whose), part_of(what), source, part_of(by), int(text))
+                        found.append(DroppedLine(at, *line))
+            return sorted(found, key=lambda line: (-line.at, -line.count, line.what))
+
+        return self._ask([("HGETALL", bucket_key(DROPPED, HOUR, hour)) for hour in hours], parse)
+
+
+def _pairs(reply: Any) -> Iterable[tuple[str, bytes]]:
+    """Return the fields of an HGETALL; nothing for an absent key or a refused command."""
+    if not isinstance(reply, list):
+        return ()
+    return ((field.decode(), text) for field, text in zip(reply[::2], reply[1::2], strict=True))
+
+
+def _add(into: dict[Any, Numbers], key: Any, numbers: Numbers) -> None:
+    known = into.get(key)
+    into[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
