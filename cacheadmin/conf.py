@@ -126,7 +126,7 @@ def config() -> Config:
 def _redis_aliases() -> list[str]:
     """Aliases of CACHES whose backend's name says Redis or Valkey, the reference site's four first."""
     found = [a for a, c in settings.CACHES.items() if any(w in c["BACKEND"].lower() for w in ("redis", "valkey"))]
-    return sorted(found, key=lambda a: (PREFERRED_ORDER.index(a) if a in PREFERRED_ORDER else len(PREFERRED_ORDER)))
+    return sorted(found, key=lambda a: PREFERRED_ORDER.index(a) if a in PREFERRED_ORDER else len(PREFERRED_ORDER))
 
 
 def rank(alias: str) -> int:
@@ -151,6 +151,15 @@ def managed(alias: str | None) -> tuple[str, ...]:
 def cache_settings(alias: str) -> dict[str, Any]:
     """Return CACHES[alias]."""
     return settings.CACHES[alias]
+
+
+def alias_of(location: Any, params: dict[str, Any]) -> str | None:
+    """Return the first alias of CACHES that a backend was made for: Django does not tell a backend its name."""
+    for alias, settings_of in settings.CACHES.items():
+        rest = {key: value for key, value in settings_of.items() if key not in ("BACKEND", "LOCATION")}
+        if rest == params and settings_of.get("LOCATION", "") == location:
+            return alias
+    return None
 
 
 def secret_key() -> str:

@@ -126,7 +126,11 @@ def header_bytes_limit(tags: int) -> int:
 
 
 def sign(payload: bytes, proof: bytes, key: bytes) -> bytes:
-    """Return a signature of the payload under this header, then the payload (Aumasson et al., BLAKE2, keyed mode)."""
+    """
+    Return a signature of the payload for this key, then the payload (Aumasson et al., BLAKE2, 2013, keyed mode).
+
+    Only the key's digest is signed along, the first 16 bytes of `proof`: a plain `set` does not know its epochs.
+    """
     return _signature(payload, proof, key) + payload
 
 
@@ -137,6 +141,6 @@ def verified(signed: memoryview, proof: bytes, key: bytes) -> memoryview | None:
 
 
 def _signature(payload: bytes | memoryview, proof: bytes, key: bytes) -> bytes:
-    made = blake2b(proof, digest_size=SIGNATURE_BYTES, key=key[:64])
+    made = blake2b(proof[:16], digest_size=SIGNATURE_BYTES, key=key[:64])
     made.update(payload)
     return made.digest()

@@ -40,3 +40,7 @@ class UncacheableValue(CacheAdminError, TypeError):
 
 class CacheAway(CacheAdminError, ConnectionError):
     """The cache server does not answer, answers too late, refuses to write, or is no master."""
+
+
+class CacheSkipped(CacheAway):
+    """The cache server was away a moment ago, so it was not asked at all."""

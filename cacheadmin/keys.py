@@ -161,6 +161,35 @@ def group_names(prefix: str, alias: str, tenant: str | None, group: str) -> Grou
     )
 
 
+class Entry:
+    """One entry: its place, group and member, and the names a read needs. Made anew for each call, so kept light."""
+
+    __slots__ = ("group", "key", "member", "tags")
+
+    def __init__(self, group: Group, member: str, tags: tuple[str, ...] = ()) -> None:
+        self.group = group
+        self.member = member
+        self.tags = tags
+        """The tags' own names, in declared order."""
+        self.key = group.values + member
+        """The Redis key of the value."""
+
+    @property
+    def lease(self) -> str:
+        """STRING: the token of whoever computes it, and the epochs it was granted under."""
+        return self.group.leases + self.member
+
+    def epochs(self) -> tuple[str, ...]:
+        """The Redis keys of the epochs it stands on: tenant, group, tags."""
+        group = self.group
+        if not self.tags:
+            return (group.tenant_epoch, group.epoch)
+        return (group.tenant_epoch, group.epoch, *map(group.place.tag_epoch, self.tags))
+
+    def __repr__(self) -> str:
+        return f"Entry({self.key!r})"
+
+
 def alias_base(prefix: str, alias: str) -> str:
     """Return what every key of every place of an alias begins with, up to the tenant."""
     return place_base(prefix, alias, "x").rsplit("x}:", 1)[0]

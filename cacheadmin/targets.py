@@ -53,11 +53,15 @@ class Target:
         elif not isinstance(self.name, str) or not self.name:
             raise InvalidTarget(f"A target of kind {self.kind!r} needs a name.")
         if self.kind == "pattern" and len(self.name) > WIDEST_PATTERN:
-            raise InvalidTarget(f"The pattern is {len(self.name)} characters long; at most {WIDEST_PATTERN} are allowed.")
+            raise InvalidTarget(
+                f"The pattern is {len(self.name)} characters long; at most {WIDEST_PATTERN} are allowed."
+            )
 
     def __str__(self) -> str:
         what = "everything" if self.kind == "tenant" else f"{self.kind} {self.name}"
-        whose = "all tenants" if self.tenant is ALL else "shared data" if self.tenant is None else f"tenant {self.tenant}"
+        whose = (
+            "all tenants" if self.tenant is ALL else "shared data" if self.tenant is None else f"tenant {self.tenant}"
+        )
         return f"{what} of {whose}" + (f" in {self.alias}" if self.alias else "")
 
     def to_json(self) -> dict[str, Any]:
@@ -123,14 +127,14 @@ def _below(group: str, tenant: str | All, alias: str | None) -> Iterable[Target]
 
 def matches(pattern: str, key: str) -> bool:
     """Say whether Redis' glob matches a caller's key, as it is or behind `tenant:<id>:` (Redis, KEYS)."""
-    glob = _compiled(pattern)
-    if glob.fullmatch(key):
+    chosen = glob(pattern)
+    if chosen.fullmatch(key):
         return True
-    return key.startswith("tenant:") and key.count(":") > 1 and bool(glob.fullmatch(key.split(":", 2)[2]))
+    return key.startswith("tenant:") and key.count(":") > 1 and bool(chosen.fullmatch(key.split(":", 2)[2]))
 
 
 @lru_cache(maxsize=256)
-def _compiled(pattern: str) -> re.Pattern[str]:
+def glob(pattern: str) -> re.Pattern[str]:
     """Translate a glob; parts between stars are atomic groups, so that no pattern can make matching slow."""
     pieces, i = [""], 0
     while i < len(pattern):

@@ -48,6 +48,9 @@ class Tenancy:
     """
 
     has_tenants: ClassVar[bool] = True
+    lists_all: ClassVar[bool] = False
+    """Whether `list()` surely names every tenant of whom anything may be cached. If not, an invalidation for all tenants
+    also looks for others on the servers, with a SCAN."""
 
     def from_request(self, request: HttpRequest) -> str | None:
         """Return the tenant of a request, or None if it cannot be told; nothing of such a request is cached."""
@@ -106,6 +109,7 @@ class NoTenants(Tenancy):
     """A site without tenants: everything is shared data."""
 
     has_tenants = False
+    lists_all = True
 
     def from_request(self, request: HttpRequest) -> str | None:
         """Return None: there are no tenants."""
@@ -118,6 +122,8 @@ class NoTenants(Tenancy):
 
 class ForeignKeyTenancy(Tenancy):
     """Rows carry a foreign key to the tenant. Set `model`, and `field` if the key is not called `tenant`."""
+
+    lists_all = True
 
     model: ClassVar[str] = ""
     """Label of the tenant model, for example "shop.Tenant"."""
@@ -160,6 +166,8 @@ class ForeignKeyTenancy(Tenancy):
 
 class SchemaTenancy(Tenancy):
     """django-tenants: one PostgreSQL schema a tenant; its id is the schema's name."""
+
+    lists_all = True
 
     public: ClassVar[str] = "public"
 
@@ -220,7 +228,9 @@ def tenancy() -> Tenancy:
     except ImportError as error:
         raise ImproperSettings(f"CACHEADMIN['TENANCY'] is {path!r}, which cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Tenancy)):
-        raise ImproperSettings(f"CACHEADMIN['TENANCY'] is {path!r}, which is no subclass of cacheadmin.tenancy.Tenancy.")
+        raise ImproperSettings(
+            f"CACHEADMIN['TENANCY'] is {path!r}, which is no subclass of cacheadmin.tenancy.Tenancy."
+        )
     return found()
 
 

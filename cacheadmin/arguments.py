@@ -1,0 +1,80 @@
+"""From a call's arguments to what tells entries apart: bound to their names, defaults left out. Pure."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+from .exceptions import InvalidKey
+from .keys import MEMBER_BYTES, canonical, fingerprint
+
+LABEL_CHARS: Final = 6
+_READABLE_BYTES: Final = MEMBER_BYTES - LABEL_CHARS - 1
+
+
+class Arguments:
+    """
+    The parameters of one function. `f(1)`, `f(1, branch_id=None)` and `f(tenant_id=1)` are the same call.
+
+    An argument equal to its default is left out of an entry's name; the defaults are part of `label` instead, so that
+    changing one in the code makes the entries miss.
+    """
+
+    def __init__(self, function: Callable[..., Any], version: Any = None) -> None:
+        self.signature = inspect.signature(function)
+        parameters = self.signature.parameters.values()
+        self.names = tuple(p.name for p in parameters)
+        kinds = {p.kind for p in parameters}
+        self._is_plain = not kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+        self._positional = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        self._only_positional = frozenset(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
+        self._defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self._left_out: dict[str, Any] = {}
+        identity = [f"{function.__module__}.{function.__qualname__}", version]
+        for name, default in self._defaults.items():
+            try:
+                identity.append((name, canonical(default).hex()))
+            except InvalidKey:
+                continue  # an object as default: the argument then always stands in the name
+            self._left_out[name] = default
+        made = blake2b(canonical(identity), digest_size=16).digest()
+        self.label = base64.urlsafe_b64encode(made).decode()[:LABEL_CHARS]
+        """Six characters that tell this function's entries from those of others in the same group."""
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return name -> value of every parameter. Raises: TypeError as the function itself would."""
+        if self._is_plain and len(args) <= len(self._positional):
+            bound = {**self._defaults, **dict(zip(self._positional, args, strict=False)), **kwargs}
+            twice = kwargs and (
+                not kwargs.keys().isdisjoint(self._positional[: len(args)])
+                or not kwargs.keys().isdisjoint(self._only_positional)
+            )
+            if len(bound) == len(self.names) and not twice:
+                return bound
+        filled = self.signature.bind(*args, **kwargs)
+        filled.apply_defaults()
+        return dict(filled.arguments)
+
+    def name(self, bound: Mapping[str, Any], without: str | None = None) -> str:
+        """
+        Return an entry's name within its group: the label, then the arguments, readable if short.
+
+        Raises:  InvalidKey for an argument that has no stable value.
+        """
+        return f"{self.label}!{fingerprint((), self._telling(bound, without), _READABLE_BYTES)}"
+
+    def shown(self, bound: Mapping[str, Any], without: str | None = None) -> str:
+        """Return the arguments for people: `branch_id=2, category='rings'`."""
+        return ", ".join(f"{name}={value!r:.100}" for name, value in self._telling(bound, without).items())
+
+    def _telling(self, bound: Mapping[str, Any], without: str | None) -> dict[str, Any]:
+        left_out = self._left_out
+        return {
+            name: value
+            for name, value in bound.items()
+            if name != without
+            and not (name in left_out and type(value) is type(left_out[name]) and value == left_out[name])
+        }

@@ -1,0 +1,316 @@
+"""Our own connections to the servers behind the cache aliases: short timeouts, known identity, left alone when away.
+
+They never share django-redis' pools: those are cached by URL alone, with the timeouts of whichever alias came first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+import redis
+from django.core.cache import caches
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    MasterDownError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.retry import Retry
+
+from .conf import cache_settings, config, managed, on_change
+from .exceptions import CacheAway, CacheSkipped
+
+logger = logging.getLogger("cacheadmin")
+
+IDENTITY_SECONDS: Final = 1.0
+"""How long an identity is believed before it is asked again, in the same pipeline as the next command."""
+
+NO_IDENTITY: Final = bytes(8)
+"""Identity of a server behind a proxy that hides INFO: constant, so a failover goes unnoticed."""
+
+_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
+_NOT_MASTER: Final = (ReadOnlyError, BusyLoadingError, MasterDownError)
+_DROPPED_OPTIONS: Final = (
+    "retry",
+    "retry_on_timeout",
+    "retry_on_error",
+    "decode_responses",
+    "cache_config",
+    "protocol",
+)
+
+
+class Replies(NamedTuple):
+    """What came back from one round trip. A refused command stands among the replies as a `ResponseError`."""
+
+    identity: bytes
+    """Eight bytes that name the server and its reign, of the connection that carried these replies."""
+    values: list[Any]
+
+
+@dataclass(slots=True)
+class _Line:
+    """One connection, with what is known about the server at its other end."""
+
+    connection: Any
+    identity: bytes = b""
+    asked: float = 0.0
+    used: float = 0.0
+
+
+class Link:
+    """
+    One alias' link to its server: sends commands, knows who answered, and keeps off for a while after a failure.
+
+    Thread safe; every thread that calls at the same moment has a connection of its own.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self._pool = redis.ConnectionPool.from_url(server_url(alias), **_connection_options(alias))
+        self._idle: deque[_Line] = deque()
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._away_until = 0.0
+        self._is_away = False
+        self._away_since = 0.0
+        self.identity = b""
+        """The identity seen last by any thread; empty before the first answer."""
+
+    # --- state ------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last call failed and nothing has answered since."""
+        return self._is_away
+
+    @property
+    def away_since(self) -> float:
+        """Seconds (time.time) at which the server was first found away; 0.0 if it is not."""
+        return self._away_since if self._is_away else 0.0
+
+    def _may_try(self) -> bool:
+        """While away let one caller through at a time, so that at most one a second waits for a timeout."""
+        now = time.monotonic()
+        with self._lock:
+            if now < self._away_until:
+                return False
+            self._away_until = now + config().retry_seconds * random.uniform(0.75, 1.25)
+            return True
+
+    def _failed(self, error: BaseException) -> CacheAway:
+        with self._lock:
+            self._away_until = time.monotonic() + config().retry_seconds * random.uniform(0.75, 1.25)
+            if not self._is_away:
+                self._is_away, self._away_since = True, time.time()
+                logger.warning("The cache server of alias %r does not answer (%s).", self.alias, type(error).__name__)
+        self.forget_lines()
+        return CacheAway(f"The cache server of alias {self.alias!r} does not answer: {type(error).__name__}.")
+
+    def _answered(self) -> None:
+        with self._lock:
+            if self._is_away:
+                logger.warning("The cache server of alias %r answers again.", self.alias)
+            self._is_away, self._away_until = False, 0.0
+
+    def forget_lines(self) -> None:
+        """Close the idle connections; busy ones are closed by whoever uses them."""
+        while self._idle:
+            self._close(self._idle.pop())
+
+    def reset(self) -> None:
+        """Forget connections and failures, as a new process would (tests)."""
+        self.forget_lines()
+        self._is_away, self._away_until, self.identity = False, 0.0, b""
+
+    @staticmethod
+    def _close(line: _Line) -> None:
+        try:
+            line.connection.disconnect()
+        except _AWAY as error:
+            logger.debug("Closing a broken connection failed too: %s", error)
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    def call(self, *commands: tuple[Any, ...], again: bool = True) -> Replies:
+        """
+        Send commands together and return their replies.
+
+        Cost:    one round trip; once a second two INFO sections ride along. While the server is away: none.
+        Returns: the identity of the connection that answered, and one reply a command.
+        Raises:  CacheAway if there is no (complete) answer in time, or the server is not a master that can write.
+                 With `again=False` a command is never sent twice, not even on a connection that proved dead.
+        """
+        if self._is_away and not self._may_try():
+            raise CacheSkipped(f"The cache server of alias {self.alias!r} is away.")
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._idle = deque()  # the parent's sockets; closing them here would end its conversations
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            return self._call_new(commands)
+        if not again and (time.monotonic() - line.used > 0.5) and self._is_dead(line):
+            self._close(line)
+            return self._call_new(commands)
+        try:
+            replies = self._exchange(line, commands)
+        except _AWAY as error:
+            self._close(line)
+            if not again or isinstance(error, (redis.TimeoutError, TimeoutError)):
+                raise self._failed(error) from error
+            return self._call_new(commands)
+        except BaseException:
+            self._close(line)  # interrupted halfway: an unread reply must not meet the next caller
+            raise
+        self._idle.append(line)
+        return replies
+
+    def _is_dead(self, line: _Line) -> bool:
+        try:
+            return bool(line.connection.can_read(0))
+        except _AWAY:
+            return True
+
+    def _call_new(self, commands: tuple[tuple[Any, ...], ...]) -> Replies:
+        line = _Line(self._pool.connection_class(**self._pool.connection_kwargs))
+        try:
+            line.connection.connect()
+            self._ask_identity(line)
+            replies = self._exchange(line, commands)
+        except (*_AWAY, RedisError) as error:
+            self._close(line)
+            raise self._failed(error) from error
+        except BaseException:
+            self._close(line)
+            raise
+        self._idle.append(line)
+        return replies
+
+    def _ask_identity(self, line: _Line) -> None:
+        line.connection.send_packed_command(line.connection.pack_commands(_INFO))
+        self._note_identity(line, [self._read(line.connection) for _ in _INFO])
+
+    def _note_identity(self, line: _Line, sections: list[Any]) -> None:
+        line.identity = self.identity = identity_of(sections)
+        line.asked = time.monotonic()
+
+    def _exchange(self, line: _Line, commands: tuple[tuple[Any, ...], ...]) -> Replies:
+        connection = line.connection
+        asks = time.monotonic() - line.asked > IDENTITY_SECONDS
+        if asks:
+            connection.send_packed_command(connection.pack_commands((*_INFO, *commands)))
+            self._note_identity(line, [self._read(connection) for _ in _INFO])
+        elif len(commands) == 1:
+            connection.send_packed_command(connection.pack_command(*commands[0]))
+        else:
+            connection.send_packed_command(connection.pack_commands(commands))
+        values = [self._read(connection) for _ in commands]
+        for value in values:
+            if isinstance(value, _NOT_MASTER):
+                raise value
+        if self._is_away:
+            self._answered()
+        line.used = time.monotonic()
+        return Replies(line.identity, values)
+
+    @staticmethod
+    def _read(connection: Any) -> Any:
+        try:
+            return connection.read_response()
+        except _AWAY:
+            raise
+        except ResponseError as error:
+            return error
+
+
+_INFO: Final = (("INFO", "server"), ("INFO", "replication"))
+
+
+class NotMaster(redis.ConnectionError):
+    """The server at the other end is a replica."""
+
+
+def identity_of(sections: list[Any]) -> bytes:
+    """
+    Return 8 bytes for a server and its reign: of `run_id` and `master_replid` together.
+
+    `run_id` alone is not enough: after a switch to B and back to A it is A's old one again.
+    Raises:  NotMaster if the server says that it is a replica.
+    """
+    facts: dict[str, str] = {}
+    for section in sections:
+        if isinstance(section, bytes):
+            facts.update(line.split(":", 1) for line in section.decode("utf-8", "replace").splitlines() if ":" in line)
+    if facts.get("role", "master") != "master":
+        raise NotMaster("The server is a replica.")
+    if "run_id" not in facts:
+        return NO_IDENTITY
+    return blake2b(f"{facts['run_id']}/{facts.get('master_replid', '')}".encode(), digest_size=8).digest()
+
+
+def server_url(alias: str) -> str:
+    """Return the URL of an alias' server, the first (the master) where LOCATION lists several. Holds the password."""
+    location = cache_settings(alias)["LOCATION"]
+    if not isinstance(location, str):
+        location = location[0]
+    return location.split(",")[0].split(";")[0].strip()
+
+
+def _connection_options(alias: str) -> dict[str, Any]:
+    options = cache_settings(alias).get("OPTIONS", {})
+    kwargs = dict(options.get("CONNECTION_POOL_KWARGS", {}))
+    for theirs, ours in (("USERNAME", "username"), ("PASSWORD", "password")):
+        if options.get(theirs):
+            kwargs[ours] = options[theirs]
+    kwargs.update(
+        {key: value for key, value in options.items() if key.islower() and key not in ("parser_class", "pool_class")}
+    )
+    for name in _DROPPED_OPTIONS:
+        kwargs.pop(name, None)
+    seconds = config().timeout_ms / 1000
+    return kwargs | {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "decode_responses": False,
+    }
+
+
+_links: dict[str, Link] = {}
+
+
+def link(alias: str) -> Link:
+    """Return this process' link to the server of a managed Redis alias. Raises: UnknownAlias."""
+    try:
+        return _links[alias]
+    except KeyError:
+        managed(alias)
+        return _links.setdefault(alias, Link(alias))
+
+
+@on_change
+def forget_links() -> None:
+    """Close idle connections; new links are made when next asked for (settings changed)."""
+    while _links:
+        _links.popitem()[1].forget_lines()
+
+
+def prefix(alias: str) -> str:
+    """
+    Return what the alias' KEY_FUNCTION makes of an empty key, without a trailing colon: `jewelry_shop:1`.
+
+    Asked anew each time, because a KEY_FUNCTION may read the active tenant (schema-per-tenant sites).
+    """
+    return caches[alias].make_key("").removesuffix(":")

@@ -1,0 +1,406 @@
+"""From targets to deleted epochs: who is hit, in which order, one UNLINK a place. And the calls that sites make.
+
+`request` is what code, people and commands use: it waits for the commit of an open transaction, and hands what could
+not be delivered to whoever keeps it (the outbox). `deliver` acts at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from django.core.cache import caches
+from django.db import DatabaseError
+from redis.exceptions import ResponseError
+
+from . import transactions
+from .conf import config, managed, rank
+from .exceptions import CacheAway
+from .keys import Entry, Parsed, Place, logical, member, split, tenant_text, unescape
+from .signals import invalidated
+from .stats import recorder
+from .store import Drop, RedisStore, Store, store
+from .targets import All, Target, from_pattern, glob, matches
+from .tenancy import tenancy
+
+logger = logging.getLogger("cacheadmin")
+
+PLACES_AT_ONCE: Final = 500
+"""Places whose UNLINKs share a round trip."""
+
+_TRUSTING: Final = ("rule", "relay")
+"""Sources that believe `Tenancy.lists_all`; a person or a command also reaches tenants that no list has."""
+
+Source = Literal["code", "user", "command", "rule", "relay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """What became of a request to invalidate."""
+
+    targets: tuple[Target, ...]
+    state: Literal["done", "deferred", "waiting", "failed"]
+    """`done`: no reader is served the old value · `deferred`: delivered after the commit of the open transaction ·
+    `waiting`: recorded until the server answers · `failed`: neither; the caller has to try again."""
+    source: str = "code"
+    name: str = ""
+    places: int = 0
+    """Places (alias, tenant) that were reached."""
+    keys: int = 0
+    """Keys deleted by name; the entries below an epoch are not counted, there may be any number of them."""
+    took_ms: float = 0.0
+    error: str = ""
+    pending: tuple[Target, ...] = ()
+    """What is not done yet."""
+    identities: dict[str, str] = field(default_factory=dict)
+    """Alias -> identity (hex) of the server it was delivered to."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every reader is safe from the old values by now."""
+        return self.state == "done"
+
+    def __str__(self) -> str:
+        what = ", ".join(map(str, self.targets[:3])) + ("…" if len(self.targets) > 3 else "")
+        return f"{self.state}: {what}"
+
+
+# --- planning -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Work:
+    """Everything that one delivery does in one place."""
+
+    tenant: bool = False
+    groups: set[str] = field(default_factory=set)
+    prefixes: set[str] = field(default_factory=set)
+    tags: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
+    """Callers' keys without `tenant:<id>:`."""
+
+    def add(self, target: Target) -> None:
+        """Take in one target; what the whole tenant covers already is left out."""
+        if target.kind == "tenant":
+            self.tenant = True
+        elif target.kind == "group":
+            self.groups.add(target.name)
+        elif target.kind == "prefix":
+            self.prefixes.add(target.name)
+        elif target.kind == "tag":
+            self.tags.add(target.name)
+        else:
+            self.keys.add(target.name)
+
+    def covers(self, group: str, key: str) -> bool:
+        """Say whether a plain key of the place is among what this work invalidates."""
+        return (
+            self.tenant or group in self.groups or key in self.keys or any(group.startswith(p) for p in self.prefixes)
+        )
+
+
+@dataclass(slots=True)
+class Plan:
+    """The work of one alias: for named places, for every tenant, and the patterns to look for."""
+
+    alias: str
+    named: dict[str | None, Work] = field(default_factory=dict)
+    everyone: Work | None = None
+    patterns: set[str] = field(default_factory=set)
+
+
+def plan(targets: Iterable[Target]) -> list[Plan]:
+    """Sort targets by alias and tenant; aliases come in order of rank, inner first. Raises: UnknownAlias."""
+    plans: dict[str, Plan] = {}
+    for target in targets:
+        for alias in managed(target.alias):
+            of_alias = plans.setdefault(alias, Plan(alias))
+            if target.kind == "pattern":
+                of_alias.patterns.add(target.name)
+            elif isinstance(target.tenant, All):
+                of_alias.everyone = of_alias.everyone or Work()
+                of_alias.everyone.add(target)
+            else:
+                of_alias.named.setdefault(target.tenant, Work()).add(target)
+    return sorted(plans.values(), key=lambda p: rank(p.alias))
+
+
+def _merged(of_alias: Plan, tenants: Sequence[str]) -> dict[str | None, Work]:
+    """Return the work of every named or listed place, what is meant for everyone included."""
+    if of_alias.everyone is None:
+        return of_alias.named
+    works = {tenant: Work() for tenant in (None, *tenants, *of_alias.named)}
+    for tenant, work in works.items():
+        for part in (of_alias.everyone, of_alias.named.get(tenant)):
+            if part is not None:
+                work.tenant |= part.tenant
+                work.groups |= part.groups
+                work.prefixes |= part.prefixes
+                work.tags |= part.tags
+                work.keys |= part.keys
+    return works
+
+
+# --- delivering -----------------------------------------------------------------------------------------------------
+
+
+def deliver(targets: Sequence[Target], *, source: str = "code", name: str = "", reason: str = "") -> Invalidation:
+    """
+    Invalidate at once, whatever transactions are open.
+
+    Cost:    one round trip for up to 500 places of an alias, shared data first, inner aliases before outer ones; one
+             more where a prefix is among the targets. All tenants: as many as `Tenancy.list()` has, and, unless that
+             list is complete, a SCAN. A pattern: two SCANs. Stock backends: a SCAN for plain keys.
+    Returns: "done", or "failed" with the error and what is still to do: never raises for an absent server.
+    Raises:  UnknownAlias.
+    """
+    begun = time.perf_counter()
+    targets = tuple(dict.fromkeys(targets))
+    plans, places, keys, error = plan(targets), 0, 0, ""
+    identities: dict[str, str] = {}
+    tenants, is_complete = _tenants() if any(p.everyone is not None for p in plans) else ([], True)
+    works = {p.alias: _merged(p, tenants) for p in plans}
+    try:
+        for shared in (True, False):  # shared data is computed from nothing of a tenant, so it goes first
+            for of_alias in plans:
+                chosen = {t: w for t, w in works[of_alias.alias].items() if (t is None) is shared}
+                reached, deleted, identity = _drop(store(of_alias.alias), chosen)
+                places += reached
+                keys += deleted
+                if identity:
+                    identities[of_alias.alias] = identity.hex()
+        for of_alias in plans:
+            if of_alias.everyone is not None and (not is_complete or source not in _TRUSTING):
+                _sweep_tenants(of_alias, set(works[of_alias.alias]))
+            keys += _sweep(of_alias, works[of_alias.alias], source)
+    except (CacheAway, ResponseError, OSError) as failure:
+        error = str(failure)
+        logger.warning("An invalidation was not delivered: %s", error)
+    result = Invalidation(
+        targets=targets,
+        state="failed" if error else "done",
+        source=source,
+        name=name,
+        places=places,
+        keys=keys,
+        took_ms=(time.perf_counter() - begun) * 1000,
+        error=error,
+        pending=targets if error else (),
+        identities=identities,
+    )
+    if not error:
+        _count(result)
+    invalidated.send(Invalidation, invalidation=result)
+    return result
+
+
+def _tenants() -> tuple[list[str], bool]:
+    """Return the tenants that the site lists, and whether these are surely all. Cost: what `Tenancy.list()` costs."""
+    site = tenancy()
+    try:
+        return [tenant.id for tenant in site.list()], site.lists_all
+    except DatabaseError as error:
+        logger.warning("The tenants cannot be listed (%s); they are looked for on the server.", type(error).__name__)
+        return [], False
+
+
+def _count(result: Invalidation) -> None:
+    for target in result.targets:
+        tenant = "*" if isinstance(target.tenant, All) else target.tenant
+        for alias in managed(target.alias):
+            what = f"{target.kind} {target.name}".strip()
+            recorder.invalidated(alias, tenant, what, result.source, result.name)
+
+
+def _drop(of_alias: Store, works: dict[str | None, Work]) -> tuple[int, int, bytes]:
+    """Invalidate in some places of one alias. Returns: places, keys deleted by name, the server's identity."""
+    items, keys, identity = list(works.items()), 0, b""
+    for start in range(0, len(items), PLACES_AT_ONCE):
+        batch = [(of_alias.place(tenant), work) for tenant, work in items[start : start + PLACES_AT_ONCE]]
+        for (place, work), known in zip(batch, _registries(of_alias, batch), strict=True):
+            if work.prefixes and known is None:
+                work.tenant = True  # the registry is lost: what the prefix names cannot be known
+            elif known:
+                work.groups |= {g for g in known if any(g.startswith(p) for p in work.prefixes)}
+            keys += _drop_outside(place, work)
+        identity = of_alias.drop_many([_scopes(place, work) for place, work in batch]) or identity
+    return len(items), keys, identity
+
+
+def _registries(of_alias: Store, batch: Sequence[tuple[Place, Work]]) -> list[list[str] | None]:
+    if not any(work.prefixes and not work.tenant for _, work in batch):
+        return [[] for _ in batch]
+    return of_alias.groups_many([place for place, _ in batch])
+
+
+def _scopes(place: Place, work: Work) -> Drop:
+    entries = []
+    for key in work.keys:
+        scoped = split(key)
+        if scoped is not None:
+            entries.append(Entry(place.group(scoped.group), member(scoped.rest)))
+        elif place.tenant is not None:
+            entries.append(Entry(place.group(""), member(key)))
+    return Drop(place, work.tenant, work.groups, work.tags, entries)
+
+
+def _drop_outside(place: Place, work: Work) -> int:
+    """Delete plain keys that the protocol does not know: those without a group, and exact keys of stock backends."""
+    cache, gone = caches[place.alias], 0
+    for key in work.keys:
+        if keeps_scopes(place.alias):
+            gone += bool(cache.delete(key)) if split(key) is None and place.tenant is None else 0
+        else:
+            scoped = split(key)
+            gone += bool(cache.delete(logical(place.tenant, scoped.group, scoped.rest) if scoped else key))
+    return gone
+
+
+def keeps_scopes(alias: str) -> bool:
+    """Say whether plain keys of an alias obey scopes: its backend is ours."""
+    return bool(getattr(caches[alias], "keeps_scopes", False))
+
+
+# --- looking for keys -----------------------------------------------------------------------------------------------
+
+
+def _sweep(of_alias: Plan, works: dict[str | None, Work], source: str) -> int:
+    """Find by SCAN what has no epoch: patterns, and plain keys of stock backends."""
+    where, gone = store(of_alias.alias), 0
+    if not isinstance(where, RedisStore):
+        return 0
+    if of_alias.patterns:
+        gone += sweep_patterns(where, of_alias.patterns)
+    raw = config().raw_keys
+    if not keeps_scopes(of_alias.alias) and (raw == "always" or (raw == "manual" and source not in ("rule", "relay"))):
+        gone += _sweep_raw(where, of_alias, works)
+    return gone
+
+
+def _sweep_tenants(of_alias: Plan, known: set[str | None]) -> None:
+    """Do the work meant for everyone in places that `Tenancy.list()` does not name: their tenant epochs tell."""
+    where, work = store(of_alias.alias), of_alias.everyone
+    if not isinstance(where, RedisStore) or work is None:
+        return
+    for page in where.scan_parsed("t"):
+        found: set[str | None] = {parts.tenant for _, parts in page} - known
+        # A place is reached by its name even where a tenant's id was so long that only its digest is known.
+        _drop(where, {tenant: replace(work, groups=set(work.groups)) for tenant in found})
+        known |= found
+
+
+def sweep_patterns(where: RedisStore, patterns: set[str], *, exactly: bool = False) -> int:
+    """
+    Delete what matches: first leases and every fence, so that no fill under way survives, then the values.
+
+    `exactly`: as the key stands, not also behind `tenant:<id>:`.
+    Cost:    two SCANs of the database.
+    Returns: how many values were deleted.
+    """
+
+    def fits(key: str) -> bool:
+        return any(glob(p).fullmatch(key) if exactly else matches(p, key) for p in patterns)
+
+    for page in where.scan_parsed("lf"):
+        where.unlink([n for n, parts in page if parts.kind == "f" or _may_fit(fits, parts, None)])
+    gone = 0
+    for page in where.scan_parsed("v"):
+        abouts = where.abouts([n for n, parts in page if _is_digest(parts)])
+        gone += where.unlink([n for n, parts in page if _may_fit(fits, parts, abouts.get(n))])
+    for raw in where.scan_raw():
+        gone += where.unlink([full for full, key in raw if fits(key)])
+    return gone
+
+
+def _is_digest(parts: Parsed) -> bool:
+    return parts.member.startswith("~") or parts.group.startswith("~") or (parts.tenant or "").startswith("~")
+
+
+def _may_fit(fits: Callable[[str], bool], parts: Parsed, about: dict[str, Any] | None) -> bool:
+    """Say whether an entry's key fits, or may fit because it is known by a digest only."""
+    if _is_digest(parts):
+        key = str((about or {}).get("key", ""))
+        return not key or key.endswith("…") or fits(key)
+    return fits(logical(parts.tenant, parts.group, unescape(parts.member)))
+
+
+def _sweep_raw(where: RedisStore, of_alias: Plan, works: dict[str | None, Work]) -> int:
+    """Delete plain keys of a stock backend that belong to a scope: its keys have no epochs."""
+    gone, everyone = 0, of_alias.everyone
+    named = [t for t in works if t is not None]
+    only = named[0] if everyone is None and len(works) == 1 and named else None
+    for page in where.scan_raw(only):
+        doomed = []
+        for full, key in page:
+            scoped = split(key)
+            if scoped is None:
+                continue
+            work = works.get(scoped.tenant, everyone)
+            if work is not None and work.covers(scoped.group, logical(None, scoped.group, scoped.rest)):
+                doomed.append(full)
+        gone += where.unlink(doomed)
+    return gone
+
+
+# --- what sites call ------------------------------------------------------------------------------------------------
+
+Keep = Callable[[Invalidation], bool]
+_keep: Keep | None = None
+
+
+def on_failure(keep: Keep | None) -> None:
+    """Set who records what could not be delivered; `keep(invalidation)` says whether it did."""
+    global _keep
+    _keep = keep
+
+
+def request(targets: Sequence[Target], *, source: str = "code", name: str = "", reason: str = "") -> Invalidation:
+    """
+    Invalidate now, or after the commit if a transaction of this thread is open.
+
+    Cost:    as `deliver`; nothing while a transaction is open.
+    Returns: "done", "deferred", "waiting" (the server is away; recorded, and delivered when it is back) or "failed".
+    Raises:  UnknownAlias.
+    """
+    plan(targets)  # names are checked here, where the caller can still be told
+    if transactions.defer(targets, source, name):
+        return Invalidation(tuple(targets), "deferred", source, name, pending=tuple(targets))
+    result = deliver(targets, source=source, name=name, reason=reason)
+    if result.state == "failed" and _keep is not None and _keep(result):
+        return replace(result, state="waiting")
+    return result
+
+
+def invalidate_cache(pattern: str, alias: str | None = None) -> Invalidation:
+    """
+    Invalidate what a glob over keys matches, as it is and behind `tenant:<id>:`.
+
+    `tenant:12:*`, `inventory:*` and `tenant:12:inventory:*` are scopes: one round trip, whatever they hold. Another
+    glob is looked for with two SCANs; a key without a glob is one entry.
+    Raises:  InvalidTarget; UnknownAlias.
+    """
+    return request(from_pattern(pattern, alias))
+
+
+def invalidate_tenant_cache(tenant_id: Any, prefix: str | None = None, alias: str | None = None) -> Invalidation:
+    """
+    Invalidate everything of a tenant, or its groups whose names begin with `prefix`.
+
+    `inventory` reaches `inventory_list` and `inventory:branch:5`. A tenant id matches only itself.
+    Raises:  InvalidTenant; UnknownAlias.
+    """
+    tenant = tenant_text(tenant_id)
+    return request([Target("prefix", prefix, tenant, alias) if prefix else Target("tenant", "", tenant, alias)])
+
+
+def invalidate_tags(tenant_id: Any, *tags: str, alias: str | None = None) -> Invalidation:
+    """
+    Invalidate every entry of a tenant that carries one of the tags; `tenant_id=None` means shared data.
+
+    Raises:  InvalidTenant; InvalidTarget for an empty tag; UnknownAlias.
+    """
+    tenant = None if tenant_id is None else tenant_text(tenant_id)
+    return request([Target("tag", tag, tenant, alias) for tag in tags])

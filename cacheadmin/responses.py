@@ -1,0 +1,315 @@
+"""Cached views: what may be kept of a response, whose it is, and how it is put together again."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
+from django.utils.cache import cc_delim_re
+from django.utils.module_loading import import_string
+
+from . import invalidation
+from .functions import registry, timeout_ms
+from .invalidation import Invalidation
+from .keys import Entry, check_group, digest, fingerprint, tenant_text
+from .reading import Call, Options, Pace, attempt, miss, run, run_async
+from .store import ABSENT, store
+from .targets import ALL, Target
+from .tenancy import tenancy
+
+SAFE_METHODS: Final = ("GET", "HEAD")
+DRF_RESPONSE: Final = "rest_framework.response.Response"
+
+
+class Kept:
+    """A response as it is cached: plain parts only, so that any serializer can store them."""
+
+    @staticmethod
+    def of(response: Any) -> dict[str, Any] | None:
+        """Return what to store of a response or of plain data; None if it must not be kept."""
+        if not isinstance(response, HttpResponseBase):
+            return {"kind": "data", "data": response}
+        if response.status_code != 200 or response.streaming or response.cookies:
+            return None
+        directives = {d.strip().lower().split("=")[0] for d in cc_delim_re.split(response.get("Cache-Control", ""))}
+        if directives & {"private", "no-store"} or "*" in varies(response):
+            return None
+        headers = [(name, value) for name, value in response.items() if name.lower() != "x-cache"]
+        if isinstance(response, SimpleTemplateResponse) and hasattr(response, "data"):
+            return {"kind": "drf", "data": response.data, "headers": headers}
+        if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
+            response.render()
+        return {"kind": "http", "content": bytes(getattr(response, "content", b"")), "headers": headers}
+
+    @staticmethod
+    def again(kept: Mapping[str, Any]) -> Any:
+        """Return the response, or the plain data, that was kept."""
+        if kept["kind"] == "data":
+            return kept["data"]
+        if kept["kind"] == "drf":
+            response = import_string(DRF_RESPONSE)(kept["data"])
+        else:
+            response = HttpResponse(kept["content"])
+        for name, value in kept["headers"]:
+            response[name] = value
+        return response
+
+
+def varies(response: HttpResponseBase) -> tuple[str, ...]:
+    """Return the names in a response's `Vary`, lower case, sorted."""
+    return tuple(sorted({name.strip().lower() for name in cc_delim_re.split(response.get("Vary", "")) if name.strip()}))
+
+
+class CachedView:
+    """A view whose responses are cached; call it as before."""
+
+    kind = "view"
+    tags: Any = ()
+    grace = 0.0
+    warm_with = None
+    tenant_parameter = None
+    may_fall_back = False
+
+    def __init__(
+        self,
+        view: Callable[..., Any],
+        *,
+        timeout: Any,
+        key_prefix: str | None,
+        alias: str,
+        vary_on_user: bool,
+        x_cache: bool,
+        tags: Any = (),
+        **options: Any,
+    ) -> None:
+        functools.update_wrapper(self, view)
+        self.function = view
+        self.name = f"{view.__module__}.{view.__qualname__}"
+        self.alias = alias
+        self.group = check_group(key_prefix or view.__name__)
+        self.timeout = timeout
+        self.vary_on_user = vary_on_user
+        self.x_cache = x_cache
+        self.tags = tags
+        self.pace = Pace()
+        self.is_async = iscoroutinefunction(view)
+        self._given = options
+        self._options: Options | None = None
+        self._label = digest(f"{self.name}:{options.pop('version', '')}".encode())[1:7]
+        self._vary: dict[str, tuple[str, ...]] = {}
+        if self.is_async:
+            markcoroutinefunction(self)
+        registry[self.name] = self  # type: ignore[assignment]
+
+    def options(self) -> Options:
+        """Return how its entries are kept; the alias' default timeout is looked up on the first call."""
+        if self._options is None:
+            given = dict(self._given)
+            grace_ms = int(given.pop("grace", 0) * 1000)
+            self._options = Options(timeout_ms=timeout_ms(self.alias, self.timeout), grace_ms=grace_ms, **given)
+        return self._options
+
+    def forget_options(self) -> None:
+        """Look the settings up again (they changed in a test)."""
+        self._options = None
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind like a function does, so that methods of class-based views can be decorated."""
+        if instance is None:
+            return self
+        bound = functools.partial(self, instance)
+        return markcoroutinefunction(bound) if self.is_async else bound
+
+    def invalidate_all(self, tenant: Any = None) -> Invalidation:
+        """Invalidate every response of this view's group, of one tenant or (None) of all."""
+        whose = ALL if tenant is None else tenant_text(tenant)
+        return invalidation.request([Target("group", self.group, whose, self.alias)])
+
+    # --- one request ------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """
+        Return the cached response, or the view's own.
+
+        Cost:    a hit 1 round trip; 2 where the response varies on headers that this process has not seen yet.
+        """
+        request = next((a for a in args if hasattr(a, "META") and hasattr(a, "method")), None)
+        if request is None or request.method not in SAFE_METHODS:
+            return self.function(*args, **kwargs)
+        site = tenancy()
+        tenant = site.from_request(getattr(request, "_request", request))
+        if tenant is None and site.has_tenants:
+            return self.function(*args, **kwargs)
+        read = _Read(self, request, tenant, args, kwargs)
+        return read.answer_async() if self.is_async else read.answer()
+
+    def __repr__(self) -> str:
+        return f"<cached view {self.name} in {self.alias}>"
+
+
+class _Read:
+    """One request's read of a cached view."""
+
+    def __init__(self, view: CachedView, request: Any, tenant: str | None, args: Any, kwargs: Any) -> None:
+        self.view = view
+        self.request = request
+        self.tenant = tenant
+        self.args = args
+        self.kwargs = kwargs
+        self.response: Any = None
+        """What the view returned, if it was called."""
+        self.asked: tuple[str, ...] = ()
+        """The headers on which the entry that was asked for varies."""
+
+    def base(self) -> dict[str, Any]:
+        """What every variant of the response has in common."""
+        request = self.request
+        query = sorted((key, values) for key, values in request.GET.lists())
+        parts: dict[str, Any] = {"path": request.path, "method": request.method}
+        if query:
+            parts["query"] = query
+        if self.view.vary_on_user:
+            parts["user"] = str(getattr(getattr(request, "user", None), "pk", None) or "")
+        return parts
+
+    def call(self, headers: tuple[str, ...]) -> Call:
+        view, parts = self.view, self.base()
+        if headers:
+            parts["headers"] = [(name, self.request.META.get(_meta(name), "")) for name in headers]
+        member = f"{view._label}!{fingerprint((), parts, 25)}"
+        entry = Entry(store(view.alias).place(self.tenant).group(view.group), member, self._tags())
+        shown = f"{self.request.method} {self.request.get_full_path()}"
+        return Call(
+            store(view.alias),
+            entry,
+            self.compute,
+            options=view.options(),
+            pace=view.pace,
+            about=lambda: {"fn": view.name, "args": shown, "user": parts.get("user", ""), "tags": list(entry.tags)},
+            sender=view,
+        )
+
+    def _tags(self) -> tuple[str, ...]:
+        tags = self.view.tags
+        return tuple(map(str, tags(self.request) if callable(tags) else tags))
+
+    def compute(self) -> Any:
+        self.response = self.view.function(*self.args, **self.kwargs)
+        return self.settle_async(self.response) if self.view.is_async else self.settle()
+
+    async def settle_async(self, response: Any) -> Any:
+        self.response = await response
+        return self.settle()
+
+    def settle(self) -> Any:
+        """Return what to store: the response's parts, or which headers it varies on if that is news."""
+        kept = Kept.of(self.response)
+        if kept is None:
+            return ABSENT
+        headers = varies(self.response) if isinstance(self.response, HttpResponseBase) else ()
+        if headers != self.asked:
+            return {"kind": "vary", "headers": list(headers)}
+        return kept
+
+    def known(self) -> tuple[str, ...]:
+        self.asked = self.view._vary.get(self.request.path, ())
+        return self.asked
+
+    def learn(self, headers: Iterable[str]) -> None:
+        if len(self.view._vary) > 10_000:
+            self.view._vary.clear()
+        self.view._vary[self.request.path] = tuple(headers)
+
+    def finish(self, value: Any) -> Any:
+        """Return the response for what was computed here, waited for, or cached."""
+        if self.response is None:
+            return self._marked(Kept.again(value), "HIT")
+        if isinstance(self.response, HttpResponseBase):
+            self.learn(varies(self.response))
+        return self._marked(self.response, "MISS")
+
+    def _marked(self, response: Any, how: str) -> Any:
+        if self.view.x_cache and isinstance(response, HttpResponseBase):
+            response["X-Cache"] = how
+        return response
+
+    def answer(self) -> Any:
+        """Return the response to a plain view's request."""
+        for _ in range(2):  # once more if all that was cached are the headers it varies on
+            call = self.call(self.known())
+            found = attempt(call)
+            if found is None:
+                break
+            value = found.value if found.state == "hit" else run(call, miss(call, found))
+            if self.response is not None or not self._is_news(value):
+                return self.finish(value)
+        return self._marked(self.view.function(*self.args, **self.kwargs), "MISS")
+
+    async def answer_async(self) -> Any:
+        """Return the response to an async view's request."""
+        for _ in range(2):
+            call = self.call(self.known())
+            found = await sync_to_async(attempt, thread_sensitive=True)(call)
+            if found is None:
+                break
+            value = found.value if found.state == "hit" else await run_async(call, miss(call, found))
+            if self.response is not None or not self._is_news(value):
+                return self.finish(value)
+        return self._marked(await self.view.function(*self.args, **self.kwargs), "MISS")
+
+    def _is_news(self, value: Any) -> bool:
+        """Say whether a cached value only tells on which headers the response varies; learn them."""
+        if value.get("kind") != "vary":
+            return False
+        self.learn(value["headers"])
+        return True
+
+
+def _meta(header: str) -> str:
+    """Return the name of a header in `request.META`."""
+    name = header.upper().replace("-", "_")
+    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
+
+
+def cache_api_response(
+    timeout: Any = DEFAULT_TIMEOUT,
+    key_prefix: str | None = None,
+    alias: str = "api",
+    vary_on_user: bool = True,
+    *,
+    x_cache: bool = False,
+    **options: Any,
+) -> Any:
+    """
+    Cache what a view answers to GET and HEAD: a function or a method, plain or async, Django's or DRF's.
+
+    Kept are responses of status 200 that do not stream, set no cookie and are not marked `private` or `no-store`, and
+    plain data. They vary on tenant, path, query (in any order), the headers of `Vary` and, by default, the user. A
+    request whose tenant cannot be told is not cached. A `TemplateResponse` is rendered before it is kept.
+
+    Arguments: `timeout` seconds; `key_prefix` the group (default: the view's name); `alias` (or `cache_alias`);
+    `vary_on_user`; `x_cache` adds the header `X-Cache: HIT` or `MISS`; `tags` texts or a callable of the request;
+    `version`, `grace`, `single_flight`, `jitter`, `condition`, `max_value_bytes` as in `cache_query_result`.
+    """
+    if callable(timeout):  # used without parentheses
+        return cache_api_response()(timeout)
+    alias = options.pop("cache_alias", alias)
+
+    def decorate(view: Callable[..., Any]) -> CachedView:
+        return CachedView(
+            view,
+            timeout=timeout,
+            key_prefix=key_prefix,
+            alias=alias,
+            vary_on_user=vary_on_user,
+            x_cache=x_cache,
+            **options,
+        )
+
+    return decorate

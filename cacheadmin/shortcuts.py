@@ -1,0 +1,143 @@
+"""Helpers in one line: compute-or-get by a key, and the reference site's dashboard, report and gold-rate caches.
+
+Dashboards live in `default`, reports in `query`, both under their tenant; the gold rate in `default`, shared.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from django.core.cache import caches
+from django.core.cache.backends.base import DEFAULT_TIMEOUT
+
+from .functions import timeout_ms
+from .keys import Entry, get_cache_key, get_tenant_cache_key, member, split
+from .reading import Call, Options, Pace, get
+from .results import settled
+from .scoped import ScopedKeys
+from .store import RedisStore, store
+
+DASHBOARD: Final = "dashboard"
+REPORT: Final = "report"
+GOLD_RATE: Final = "gold_rate"
+
+_paces: dict[str, Pace] = {}
+
+
+def get_or_set_cache(
+    key: str, callable: Callable[[], Any], timeout: Any = DEFAULT_TIMEOUT, alias: str = "default", **options: Any
+) -> Any:
+    """
+    Return what is cached under a key, or call `callable`, keep its result and return it.
+
+    None and other false values are values. A key with a scope (`[tenant:<id>:]<group>:<rest>`) is computed by one
+    caller at a time and dropped with its tenant or group; one without a colon is a plain `get` and `set`.
+
+    Cost:    a hit 1 round trip, a miss 3.
+    """
+    alias = options.pop("cache_alias", alias)
+    scoped = split(key)
+    if scoped is None:
+        return _plain(key, callable, timeout, alias)
+    of_alias = store(alias)
+    entry = Entry(of_alias.place(scoped.tenant).group(scoped.group), member(scoped.rest))
+    call = Call(
+        of_alias,
+        entry,
+        lambda: settled(callable()),
+        options=Options(timeout_ms=timeout_ms(alias, timeout), **options),
+        pace=_paces.setdefault(scoped.group, Pace()),
+        about=lambda: {"fn": "get_or_set_cache", "key": key},
+        sender="get_or_set",
+    )
+    return get(call)
+
+
+_MISSING: Final = object()
+
+
+def _plain(key: str, compute: Callable[[], Any], timeout: Any, alias: str) -> Any:
+    cache = caches[alias]
+    value = cache.get(key, _MISSING)
+    if value is _MISSING:
+        value = settled(compute())
+        cache.set(key, value, timeout)
+    return value
+
+
+# --- values that somebody else computed -----------------------------------------------------------------------------
+
+
+@functools.cache
+def _scoped(alias: str) -> ScopedKeys | None:
+    of_alias = store(alias)
+    return ScopedKeys(of_alias) if isinstance(of_alias, RedisStore) else None
+
+
+def _keep(alias: str, key: str, value: Any, timeout: Any) -> bool:
+    scoped = _scoped(alias)
+    if scoped is None:
+        caches[alias].set(key, value, timeout)
+        return True
+    entry, ttl_ms = scoped.entry(key), timeout_ms(alias, timeout)
+    if entry is None or ttl_ms < 0:
+        return False
+    return scoped.set_many([(key, entry, settled(value))], ttl_ms) == 1
+
+
+def _kept(alias: str, key: str) -> Any:
+    scoped = _scoped(alias)
+    if scoped is None:
+        return caches[alias].get(key)
+    entry = scoped.entry(key)
+    found = scoped.get(entry) if entry is not None else None
+    return found.value if found is not None and found.state == "hit" else None
+
+
+def cache_dashboard_data(tenant_id: Any, data: Any, timeout: Any = 300) -> bool:
+    """
+    Keep a tenant's dashboard in `default`, group `dashboard`; return whether it was stored.
+
+    Read it before you compute it, with `get_cached_dashboard_data`: the value is then refused if the tenant was
+    invalidated in between.
+    Raises:  InvalidTenant.
+    """
+    return _keep("default", get_tenant_cache_key(tenant_id, DASHBOARD), data, timeout)
+
+
+def get_cached_dashboard_data(tenant_id: Any) -> Any:
+    """Return a tenant's dashboard, None if it is not cached. Cost: 1 round trip."""
+    return _kept("default", get_tenant_cache_key(tenant_id, DASHBOARD))
+
+
+def _report_key(tenant_id: Any, report_type: str, params: Mapping[str, Any] | None) -> str:
+    return get_tenant_cache_key(tenant_id, f"{REPORT}:{report_type}", **{str(k): v for k, v in (params or {}).items()})
+
+
+def cache_report_result(
+    tenant_id: Any, report_type: str, params: Mapping[str, Any] | None, data: Any, timeout: Any = 900
+) -> bool:
+    """
+    Keep a tenant's report in `query`, group `report:<report_type>`; return whether it was stored.
+
+    The order of `params` does not matter.
+    Raises:  InvalidTenant; InvalidKey for a parameter without a stable value.
+    """
+    return _keep("query", _report_key(tenant_id, report_type, params), data, timeout)
+
+
+def get_cached_report_result(tenant_id: Any, report_type: str, params: Mapping[str, Any] | None = None) -> Any:
+    """Return a tenant's report, None if it is not cached. Cost: 1 round trip."""
+    return _kept("query", _report_key(tenant_id, report_type, params))
+
+
+def cache_gold_rate(rate_data: Any, timeout: Any = 300) -> bool:
+    """Keep the gold rate in `default`, group `gold_rate`, shared by all tenants; return whether it was stored."""
+    return _keep("default", get_cache_key(GOLD_RATE), rate_data, timeout)
+
+
+def get_cached_gold_rate() -> Any:
+    """Return the gold rate, None if it is not cached. Cost: 1 round trip."""
+    return _kept("default", get_cache_key(GOLD_RATE))

@@ -1,0 +1,44 @@
+"""Where entries live: one store a managed alias, Redis by the protocol or any other Django cache by a smaller one."""
+
+from __future__ import annotations
+
+from ..conf import cache_settings, managed, on_change
+from .base import ABSENT, BUSY, REFUSED, Denied, Drop, Fill, Found, Stamp, Store
+from .portable import PortableStore
+from .redis import RedisStore
+
+__all__ = [
+    "ABSENT",
+    "BUSY",
+    "REFUSED",
+    "Denied",
+    "Drop",
+    "Fill",
+    "Found",
+    "PortableStore",
+    "RedisStore",
+    "Stamp",
+    "Store",
+    "is_redis",
+    "store",
+]
+
+_stores: dict[str, Store] = {}
+
+
+def store(alias: str) -> Store:
+    """Return the store of a managed alias; the same one for the whole process. Raises: UnknownAlias."""
+    try:
+        return _stores[alias]
+    except KeyError:
+        managed(alias)
+        return _stores.setdefault(alias, RedisStore(alias) if is_redis(alias) else PortableStore(alias))
+
+
+def is_redis(alias: str) -> bool:
+    """Say whether an alias' backend speaks to a Redis or Valkey server."""
+    backend = cache_settings(alias)["BACKEND"].lower()
+    return "redis" in backend or "valkey" in backend
+
+
+on_change(_stores.clear)

@@ -1,0 +1,436 @@
+"""Entries on a Redis or Valkey server: the protocol's reads, fills and invalidations, one round trip each."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from .. import connections, envelope
+from ..conf import cache_settings
+from ..connections import Link
+from ..exceptions import CacheAway
+from ..keys import Entry, Group, Parsed, Place, alias_base, logical_tenant, parse
+from ..scripts import Script, run_many, script
+from ..tenancy import tenancy
+from .base import BUSY, LONGEST_LEASE_MS, REFUSED, Denied, Drop, Fill, Found, Mode, Stamp, Store
+from .codec import Codec
+
+logger = logging.getLogger("cacheadmin")
+
+FENCE_MS: Final = 86_400_000
+"""How long the token of a group's unleased fills lives at least."""
+
+UNLINK_AT_ONCE: Final = 500
+SCAN_COUNT: Final = 1000
+
+
+_Run = tuple[Script, Sequence[str], Sequence[Any]]
+
+
+class Put(NamedTuple):
+    """One value that is stored under the stamp of the moment."""
+
+    entry: Entry
+    encoded: tuple[int, bytes]
+    ttl_ms: int
+    about: Mapping[str, Any]
+    how: Literal["set", "add", "replace"] = "set"
+    """`add`: only if absent or not valid · `replace`: only if valid."""
+
+
+class RedisStore(Store):
+    """One alias' entries on its server."""
+
+    keeps_index = True
+
+    def __init__(self, alias: str) -> None:
+        super().__init__(alias)
+        self.codec = Codec(alias)
+        self._follows_tenant = "KEY_FUNCTION" in cache_settings(alias)
+
+    @property
+    def link(self) -> Link:
+        """The connections to the server."""
+        return connections.link(self.alias)
+
+    def place(self, tenant: str | None) -> Place:
+        """Return the place of a tenant (None: shared data). Cost: none; a KEY_FUNCTION is asked as that tenant."""
+        if self._follows_tenant and tenant is not None and tenant != tenancy().current():
+            with tenancy().activate(tenant):
+                return Place(connections.prefix(self.alias), self.alias, tenant)
+        return Place(connections.prefix(self.alias), self.alias, tenant)
+
+    def encode(self, value: Any) -> tuple[int, bytes]:
+        """Return codec and payload. Raises: UncacheableValue."""
+        return self.codec.encode(value)
+
+    def size(self, encoded: tuple[int, bytes]) -> int:
+        """Return the bytes of a payload."""
+        return len(encoded[1])
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def read(self, entry: Entry, *, fenced: bool = False, grace_ms: int = 0) -> Found:
+        """
+        Read one entry.
+
+        Cost:    1 round trip: one MGET of the value, its epochs and, if `fenced`, the group's fence; with `grace_ms`
+                 one PTTL besides.
+        """
+        epochs = entry.epochs()
+        names = (entry.key, entry.group.fence, *epochs) if fenced else (entry.key, *epochs)
+        if not grace_ms:
+            identity, values = self.link.call(("MGET", *names))
+            return self._judge(entry, identity, values[0], fenced)
+        identity, values = self.link.call(("MGET", *names), ("PTTL", entry.key))
+        found = self._judge(entry, identity, values[0], fenced)
+        if found.state == "hit" and 0 <= values[1] <= grace_ms:
+            found.state = "stale"
+        return found
+
+    def poll(self, entry: Entry) -> tuple[Found, bool]:
+        """Read an entry that somebody else computes, and say whether the lease is still held. Cost: 1 round trip."""
+        identity, values = self.link.call(("MGET", entry.key, *entry.epochs()), ("EXISTS", entry.lease))
+        return self._judge(entry, identity, values[0], fenced=False), values[1] == 1
+
+    def read_many(self, entries: Sequence[Entry], *, fenced: bool = False) -> list[Found]:
+        """Read entries, in order. Cost: 1 round trip, one MGET a place however many groups."""
+        return self.read_mixed(entries, (), fenced=fenced)[0]
+
+    def read_mixed(
+        self, entries: Sequence[Entry], names: Sequence[str], *, fenced: bool = False
+    ) -> tuple[list[Found], list[bytes | None]]:
+        """Read entries and, in the same round trip, plain keys by their full names. Cost: one MGET a place, one more."""
+        wanted: dict[Place | None, dict[str, None]] = {}
+        for entry in entries:
+            of_place = wanted.setdefault(entry.group.place, {})
+            of_place[entry.key] = None
+            if fenced:
+                of_place[entry.group.fence] = None
+            of_place.update(dict.fromkeys(entry.epochs()))
+        if names:
+            wanted[None] = dict.fromkeys(names)
+        if not wanted:
+            return [], []
+        identity, replies = self.link.call(*(("MGET", *chosen) for chosen in wanted.values()))
+        held: dict[str, bytes | None] = {}
+        for chosen, reply in zip(wanted.values(), replies, strict=True):
+            if isinstance(reply, list):
+                held.update(zip(chosen, reply, strict=True))
+        founds = []
+        for entry in entries:
+            asked = (entry.key, entry.group.fence) if fenced else (entry.key,)
+            founds.append(self._judge(entry, identity, [held.get(n) for n in (*asked, *entry.epochs())], fenced))
+        return founds, [held.get(name) for name in names]
+
+    def _judge(self, entry: Entry, identity: bytes, reply: Any, fenced: bool) -> Found:
+        """Turn the reply to one MGET into hit or miss; never raises, whatever is stored."""
+        if not isinstance(reply, list):
+            return Found("miss", reason="undecodable")
+        stored, epochs, stamp = reply[0], tuple(reply[2:] if fenced else reply[1:]), None
+        stand = _stand(epochs)
+        if fenced and stand and reply[1] is not None and len(reply[1]) == 8:
+            stamp = Stamp(identity, epochs, reply[1], is_leased=False)
+        if stored is None:
+            return Found("miss", stamp=stamp, reason="absent")
+        if stand:
+            proof = envelope.proof(entry.key, identity, epochs)
+            if opened := envelope.open_valid(stored, proof):
+                try:
+                    return Found("hit", self.codec.decode(*opened, proof), stamp)
+                except Exception as error:  # a vanished class, another compressor, foreign bytes: all are misses
+                    logger.warning("The value of %s cannot be decoded (%s).", entry.key, type(error).__name__)
+                    return Found("miss", stamp=stamp, reason="undecodable")
+        if envelope.is_foreign(stored, entry.key):
+            logger.error("A read of %s was answered with the value of another key.", entry.key)
+            return Found("miss", stamp=stamp, reason="foreign")
+        return Found("miss", stamp=stamp, reason="invalidated")
+
+    # --- filling ----------------------------------------------------------------------------------------------------
+
+    def open(self, entry: Entry, mode: Mode, *, ttl_ms: int, lease_ms: int) -> Stamp | Denied:
+        """Make absent epochs and ask for the lease or fence. Cost: 1 round trip, one script."""
+        return self.open_many((entry,), mode, ttl_ms=ttl_ms, lease_ms=lease_ms)[0]
+
+    def open_many(
+        self, entries: Sequence[Entry], mode: Mode, *, ttl_ms: int, lease_ms: int = LONGEST_LEASE_MS
+    ) -> list[Stamp | Denied]:
+        """Open several entries. Cost: 1 round trip, one script an entry."""
+        calls: list[_Run] = []
+        for entry in entries:
+            group, (tenant_epoch, group_epoch, *tags) = entry.group, entry.epochs()
+            fresh = os.urandom(24 + 8 * len(tags))
+            candidates = [fresh[i : i + 8] for i in range(0, len(fresh), 8)]
+            hold = group.fence if mode == "fence" else entry.lease
+            keys = (tenant_epoch, group_epoch, group.registry, hold, *tags)
+            hold_ms = max(FENCE_MS, _life(ttl_ms)) if mode == "fence" else min(lease_ms, LONGEST_LEASE_MS)
+            calls.append((script("open"), keys, (mode, _life(ttl_ms), hold_ms, group.name, *candidates)))
+        identity, values = run_many(self.link, calls)
+        return [self._stamp(identity, value, mode) for value in values]
+
+    def _stamp(self, identity: bytes, value: Any, mode: Mode) -> Stamp | Denied:
+        if isinstance(value, ResponseError):
+            logger.info("A lease was refused by the server of alias %r: %s", self.alias, value)
+            return REFUSED
+        granted, token, *epochs = value
+        return Stamp(identity, tuple(epochs), token, mode != "fence") if granted else BUSY
+
+    def fill_many(self, fills: Sequence[Fill]) -> list[bool]:
+        """Store values under their stamps. Cost: 1 round trip, one script a value."""
+        return self.write_many(fills, ())
+
+    def _fill(self, fill: Fill) -> _Run:
+        entry, stamp, (codec, payload), ttl_ms, about, only_if_absent = fill
+        group = entry.group
+        proof = envelope.proof(entry.key, stamp.identity, stamp.epochs)
+        hold = entry.lease if stamp.is_leased else group.fence
+        keys = (entry.key, hold, group.index, group.registry, *entry.epochs())
+        sealed = self.codec.seal(codec, proof, about, payload)
+        joined = b"".join(stamp.epochs)
+        leased, absent = int(stamp.is_leased), int(only_if_absent)
+        args = (sealed, ttl_ms, entry.member, stamp.token, joined, leased, _life(ttl_ms), absent)
+        return script("fill"), keys, args
+
+    def _done(self, value: Any) -> bool:
+        if isinstance(value, ResponseError):
+            logger.info("A value was refused by the server of alias %r: %s", self.alias, value)
+            return False
+        return value == 1
+
+    def release(self, entry: Entry, stamp: Stamp) -> None:
+        """Give a lease back if it is still held. Cost: 1 round trip."""
+        if stamp.is_leased:
+            script("release").run(self.link, (entry.lease,), (stamp.token,))
+
+    # --- plain keys -------------------------------------------------------------------------------------------------
+
+    def write_many(self, fills: Sequence[Fill], puts: Sequence[Put]) -> list[bool]:
+        """
+        Store values under their stamps, and others under the stamp of the moment; fills come first in the answer.
+
+        Cost:    1 round trip, one script a value. An `add` is never sent twice: it could answer itself.
+        """
+        calls = [*map(self._fill, fills), *map(self._put, puts)]
+        again = all(put.how == "set" for put in puts) and not any(fill.only_if_absent for fill in fills)
+        return [self._done(value) for value in run_many(self.link, calls, again=again).values]
+
+    def _put(self, put: Put) -> _Run:
+        entry, (codec, payload), ttl_ms, about, how = put
+        group = entry.group
+        # Sealed under epochs that nothing has; the script puts the standing ones in their place.
+        proof = envelope.proof(entry.key, self._identity(), (bytes(8), bytes(16)))
+        sealed = self.codec.seal(codec, proof, about, payload)
+        fresh = os.urandom(16)
+        keys = (entry.key, entry.lease, group.index, group.registry, group.tenant_epoch, group.epoch)
+        args = (how, sealed[:27], sealed[51:], ttl_ms, entry.member, group.name, _life(ttl_ms), fresh[:8], fresh[8:])
+        return script("put"), keys, args
+
+    def touch(self, entry: Entry, ttl_ms: int) -> bool:
+        """Give a valid entry a new timeout (0: none). Cost: 1 round trip."""
+        group = entry.group
+        keys = (entry.key, group.index, group.registry, group.tenant_epoch, group.epoch)
+        args = (self._mine(entry), ttl_ms, entry.member, _life(ttl_ms))
+        return script("touch").run(self.link, keys, args)[1] == 1
+
+    def incr(self, entry: Entry, delta: int) -> int | str | None:
+        """
+        Add to an integer atomically.
+
+        Returns: the new value; None if absent; "other" if the value is no integer of 64 bits.
+        Raises:  OverflowError beyond 64 bits.
+        """
+        group = entry.group
+        try:
+            _, value = script("incr").run(
+                self.link,
+                (entry.key, group.tenant_epoch, group.epoch),
+                (self._mine(entry), delta),
+                again=False,
+            )
+        except ResponseError as error:
+            if "overflow" in str(error) or "out of range" in str(error):
+                raise OverflowError(f"{entry.key} cannot be changed by {delta}: it would leave 64 bits.") from error
+            raise
+        if value is None:
+            return None
+        return "other" if value == b"other" else int(value)
+
+    def remaining_ms(self, entry: Entry) -> int | None:
+        """Return the ms until a valid entry expires, -1 if never, None if there is none. Cost: 1 round trip."""
+        identity, values = self.link.call(("MGET", entry.key, *entry.epochs()), ("PTTL", entry.key))
+        stored, *epochs = values[0]
+        proof = envelope.proof(entry.key, identity, tuple(epochs)) if _stand(tuple(epochs)) else b""
+        if stored is None or not proof or envelope.open_valid(stored, proof) is None:
+            return None
+        return int(values[1])
+
+    def _mine(self, entry: Entry) -> bytes:
+        return envelope.key_digest(entry.key) + self._identity()
+
+    def _identity(self) -> bytes:
+        """Return the identity of the server, asked for if nobody in this process has yet."""
+        return self.link.identity or self.link.call(("PING",)).identity
+
+    # --- invalidating -----------------------------------------------------------------------------------------------
+
+    def drop_many(self, drops: Sequence[Drop]) -> bytes:
+        """
+        Invalidate scopes and entries, all of one place at once.
+
+        Cost:    1 round trip, one UNLINK a place, whatever the number of entries below. Allowed when the server is full.
+        Returns: the identity of the server that answered.
+        """
+        commands = []
+        for drop in drops:
+            names = drop.epochs()
+            for entry in drop.entries:
+                names += (entry.key, entry.lease, entry.group.fence)
+            if names:
+                commands.append(("UNLINK", *dict.fromkeys(names)))
+        if not commands:
+            return self.link.identity
+        nonce = os.urandom(8)  # its echo proves that the whole conversation was ours, and complete
+        identity, values = self.link.call(*commands, ("ECHO", nonce))
+        for value in values:
+            if isinstance(value, ResponseError):
+                raise value
+        if values[-1] != nonce:
+            self.link.forget_lines()
+            raise CacheAway(f"The server of alias {self.alias!r} answered somebody else's call.")
+        return identity
+
+    def delete_many(self, entries: Sequence[Entry], names: Sequence[str] = ()) -> int:
+        """
+        Delete entries and refuse fills of them under way; delete plain keys by their full names as well.
+
+        Cost:    1 round trip; one UNLINK a place.
+        Returns: how many of them held a value.
+        """
+        of_place: dict[Place, list[str]] = {}
+        for entry in entries:
+            of_place.setdefault(entry.group.place, []).extend((entry.key, entry.lease, entry.group.fence))
+        if not of_place and not names:
+            return 0
+        asks = [("EXISTS", entry.key) for entry in entries]
+        drops = [("UNLINK", *dict.fromkeys(targets)) for targets in of_place.values()]
+        values = self.link.call(*asks, *(("UNLINK", name) for name in names), *drops).values
+        for value in values:
+            if isinstance(value, ResponseError):
+                raise value
+        return int(sum(values[: len(asks) + len(names)]))
+
+    def groups_many(self, places: Sequence[Place]) -> list[list[str] | None]:
+        """Return the names of each place's groups, None where the registry cannot be trusted. Cost: 1 round trip."""
+        calls = [(script("groups"), (place.tenant_epoch(), place.registry()), ()) for place in places]
+        return [
+            [field[2:].decode() for field in fields if field.startswith(b"g:")] if isinstance(fields, list) else None
+            for fields in run_many(self.link, calls).values
+        ]
+
+    def scan(self, match: str) -> Iterator[list[str]]:
+        """
+        Yield keys that match a glob of Redis, page by page, each key at least once.
+
+        Cost:    one round trip for every 1,000 keys of the database.
+        """
+        cursor: Any = 0
+        while True:
+            reply = self.link.call(("SCAN", cursor, "MATCH", match, "COUNT", SCAN_COUNT)).values[0]
+            if isinstance(reply, ResponseError):
+                raise reply
+            cursor, found = reply
+            if found:
+                yield [name.decode("utf-8", "surrogateescape") for name in found]
+            if int(cursor) == 0:
+                return
+
+    def scan_parsed(self, kinds: str) -> Iterator[list[tuple[str, Parsed]]]:
+        """Yield the keys of ours of some kinds (`v`, `l`, `f`, `t`, `g`, …), with their parts, page by page."""
+        prefix = connections.prefix(self.alias)
+        start = alias_base(prefix, self.alias)
+        for page in self.scan(_literal(start) + "*"):
+            parsed = ((name, parse(name, prefix, self.alias)) for name in page)
+            if wanted := [(name, parts) for name, parts in parsed if parts and parts.kind in kinds]:
+                yield wanted
+
+    def scan_raw(self, tenant: str | None = None) -> Iterator[list[tuple[str, str]]]:
+        """
+        Yield keys of the alias that are not of our layout, as (full key, caller's key), page by page.
+
+        With `tenant` only those that begin with `tenant:<id>:`.
+        """
+        prefix = connections.prefix(self.alias) + ":"
+        ours = alias_base(prefix[:-1], self.alias)
+        below = f"tenant:{logical_tenant(tenant)}:" if tenant else ""
+        for page in self.scan(_literal(prefix + below) + "*"):
+            if found := [(name, name[len(prefix) :]) for name in page if not name.startswith(ours)]:
+                yield found
+
+    def abouts(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the notes in the headers of some values, read without their payloads. Cost: 1 round trip for 500."""
+        notes: dict[str, dict[str, Any]] = {}
+        end = envelope.header_bytes_limit(tags=8)
+        for i in range(0, len(names), UNLINK_AT_ONCE):
+            batch = names[i : i + UNLINK_AT_ONCE]
+            replies = self.link.call(*(("GETRANGE", name, 0, end) for name in batch)).values
+            for name, reply in zip(batch, replies, strict=True):
+                if isinstance(reply, bytes) and (header := envelope.parse(reply)):
+                    notes[name] = dict(header.about)
+        return notes
+
+    def unlink(self, names: Sequence[str]) -> int:
+        """Delete keys by name, in batches of 500. Returns: how many there were."""
+        gone = 0
+        for i in range(0, len(names), UNLINK_AT_ONCE):
+            batch = [n.encode("utf-8", "surrogateescape") for n in names[i : i + UNLINK_AT_ONCE]]
+            gone += sum(v for v in self.link.call(*(("UNLINK", name) for name in batch)).values if isinstance(v, int))
+        return gone
+
+    def clear(self) -> int:
+        """
+        Delete every key of the alias, by its own prefix. Cost: one SCAN. Returns: how many there were.
+
+        One pass is enough: a fill under way stands on an epoch that is gone when the pass ends.
+        """
+        return sum(self.unlink(page) for page in self.scan(_literal(connections.prefix(self.alias) + ":") + "*"))
+
+    # --- reclaiming -------------------------------------------------------------------------------------------------
+
+    def set_aside(self, group: Group) -> str | None:
+        """Rename a group's index under a random name for `reclaim`; None if there is none. Cost: 1 round trip."""
+        aside = f"{group.index}:aside:{os.urandom(8).hex()}"
+        reply = self.link.call(("RENAME", group.index, aside)).values[0]
+        return None if isinstance(reply, ResponseError) else aside
+
+    def reclaim(self, group: Group, aside: str, chunk: int = 200) -> tuple[int, int]:
+        """
+        Free the orphans among the next `chunk` members of an index set aside; valid entries return to the live one.
+
+        Cost:    1 round trip, O(chunk).
+        Returns: (values freed, members left).
+        """
+        keys = (aside, group.index, group.tenant_epoch, group.epoch)
+        freed, left = script("reclaim").run(self.link, keys, (group.values, chunk))[1]
+        return int(freed), int(left)
+
+
+def _stand(epochs: tuple[bytes | None, ...]) -> bool:
+    """Say whether epochs are all there, the group's born under the tenant's."""
+    tenant, group = epochs[0], epochs[1]
+    if tenant is None or group is None or len(group) != 16 or group[:8] != tenant:
+        return False
+    return len(epochs) == 2 or all(tag is not None and len(tag) == 8 for tag in epochs[2:])
+
+
+def _life(ttl_ms: int) -> int:
+    """Return the ms that what an entry stands on must live: longer than the entry and any lease; 0 for ever."""
+    return ttl_ms + LONGEST_LEASE_MS if ttl_ms else 0
+
+
+def _literal(text: str) -> str:
+    """Return a text as a glob that matches only itself."""
+    return "".join("\\" + char if char in "*?[]\\" else char for char in text)
