@@ -14,7 +14,7 @@ from .outcomes import costly, note, timed
 GOLD_KARATS = (24, 22, 18, 14)
 
 
-@cache_query_result(timeout=300, key_prefix="gold_rate_latest", shared=True)
+@cache_query_result(timeout=300, key_prefix="gold_rate_latest", shared=True, warm_with=[()])
 def latest_gold_rates():
     """Return the latest rate of each karat as `{"karat", "price_per_gram", "created_at"}`, purest first."""
     costly("gold_rate_latest")
@@ -22,7 +22,7 @@ def latest_gold_rates():
     return [rate for karat in GOLD_KARATS if (rate := rates.filter(karat=karat).first())]
 
 
-@cache_query_result(timeout=3600, key_prefix="gold_rate_history", shared=True, version=2, grace=600)
+@cache_query_result(timeout=3600, key_prefix="gold_rate_history", shared=True, version=2, grace=600, warm_with=[()])
 def gold_rate_history(karat=24, days=365):
     """Return the weekly lowest, mean and highest rate; for ten minutes after an hour the old figures will do."""
     costly("gold_rate_history")

@@ -185,9 +185,9 @@ def move_market(request):
     return redirect("gold")
 
 
-@cache_api_response(timeout=180, key_prefix="product_list", vary_on_user=False)
+@cache_api_response(timeout=180, key_prefix="product_list", vary_on_user=False, x_cache=True)
 def products_api(request, slug):
-    """Return a page of a shop's products as JSON. Anybody may read them, so the answer does not vary on the user."""
+    """Return a page of products as JSON, with X-Cache. Anybody may read them: they do not vary on the user."""
     shop = find_shop(request, slug)
     listing = inventory.inventory_list(shop.pk, **InventoryForm(request.GET).arguments())
     return JsonResponse({"shop": shop.name, "currency": shop.currency, "products": listing["items"]})
