@@ -1,0 +1,249 @@
+"""`manage.py cache_invalidate`: tenants, groups, tags, patterns, or what a model's rules name."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from django.core.management.base import CommandError
+
+from ... import browser, invalidation, rules
+from ...browser import Blast
+from ...conf import config
+from ...exceptions import CacheAway
+from ...invalidation import Invalidation
+from ...keys import logical_tenant
+from ...models import Activity
+from ...targets import ALL, All, Target, from_pattern
+from ...tenancy import tenancy
+from ..base import (
+    WAITING,
+    CacheCommand,
+    check_alias,
+    chosen_tenants,
+    count,
+    number,
+    seconds,
+    size,
+    tenants_of,
+    unknown_tenants,
+)
+
+GROUPS_SHOWN: Final = 20
+
+WAYS: Final = ("prefix", "pattern", "model", "tag")
+
+
+class Command(CacheCommand):
+    """Invalidates. Exit code 0: done; 1: not done; 3: recorded, and done as soon as Redis answers."""
+
+    help = (
+        "Invalidate caches: everything of some tenants, or groups by --prefix, or a --pattern, a --model's, a --tag's."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Take whose and what."""
+        self.add_whose(parser, verb="invalidate")
+        add, many = parser.add_argument, {"action": "append", "default": []}
+        add("--prefix", metavar="TEXT", help="Groups whose names begin so; may be repeated.", **many)
+        add("--pattern", metavar="GLOB", help="Keys that match, as they are and behind tenant:<id>:.", **many)
+        add("--model", metavar="APP.MODEL", help="What the rules drop when this model changes.", **many)
+        add("--tag", metavar="TAG", help="Entries that carry the tag; may be repeated.", **many)
+        self.add_alias(parser)
+        add("--reason", default="", metavar="TEXT", help="Why, for the activity.")
+        add("--dry-run", action="store_true", help="Count what would go, invalidate nothing.")
+        add("--noinput", "--no-input", action="store_false", dest="interactive", help="Never ask.")
+        self.add_format(parser)
+
+    def handle(self, **options: Any) -> None:
+        """Count, ask if it is wide, invalidate, say what was done."""
+        targets = chosen_targets(options)
+        if unknown := unknown_tenants(target.tenant for target in targets):
+            self.warn(
+                f"No tenant has the id {', '.join(map(repr, unknown))}. Going on: a former one may still be cached."
+            )
+        try:
+            blast, away = browser.blast(targets), ""
+        except CacheAway as error:
+            blast, away = None, str(error)
+        if options["dry_run"]:
+            if blast is None:
+                raise CommandError(f"Nothing can be counted now. {away}")
+            self._tell_blast(blast, targets, options)
+            return
+        if reason := why_to_ask(targets, blast):
+            self.confirm(f"This invalidates {said(targets)}{counted(blast)}. {reason}", options)
+        result = invalidation.request(targets, source="command", name="cache_invalidate", reason=options["reason"])
+        self._note(result, blast, options)
+        self._tell(result, blast, options)
+
+    # --- saying -----------------------------------------------------------------------------------------------------
+
+    def _tell_blast(self, blast: Blast, targets: Sequence[Target], options: dict[str, Any]) -> None:
+        if options["format"] == "json":
+            self.emit({"state": "dry-run", "targets": [t.to_json() for t in targets], **as_json(blast)})
+            return
+        if blast.rows:
+            rows = [
+                (r.alias, "shared" if r.tenant is None else r.tenant, r.group, number(r.entries), size(r.size_bytes))
+                for r in blast.rows[:GROUPS_SHOWN]
+            ]
+            self.table(("Alias", "Tenant", "Group", "Entries", "Size"), rows, right="   >>")
+            if (more := len(blast.rows) - GROUPS_SHOWN) > 0:
+                self.say(f"and {count(more, 'smaller group')}.")
+        self.say(f"Would invalidate {said(targets)}{counted(blast)}.")
+
+    def _tell(self, result: Invalidation, blast: Blast | None, options: dict[str, Any]) -> None:
+        if options["format"] == "json":
+            self.emit(
+                {
+                    "state": result.state,
+                    "targets": [target.to_json() for target in result.targets],
+                    "places": result.places,
+                    "keys": result.keys,
+                    "took_ms": round(result.took_ms, 1),
+                    "error": result.error,
+                    **as_json(blast),
+                }
+            )
+        elif result.state == "done":
+            by_name = f", {count(result.keys, 'key')} deleted by name" if result.keys else ""
+            self.say(
+                f"Invalidated {said(result.targets)}{counted(blast)}{by_name}, in {seconds(result.took_ms / 1000)}."
+            )
+        elif result.state == "deferred":
+            self.say(f"Will invalidate {said(result.targets)} when the open transaction commits.")
+        if result.state == "waiting":
+            raise CommandError(
+                f"Redis does not answer. Recorded: {said(result.targets)}; done as soon as it is back "
+                "(a running site does it, or cache_relay).",
+                returncode=WAITING,
+            )
+        if result.state == "failed":
+            raise CommandError(f"Not invalidated: {said(result.targets)}. {result.error} Try again.")
+
+    def _note(self, result: Invalidation, blast: Blast | None, options: dict[str, Any]) -> None:
+        states = {
+            "waiting": Activity.State.WAITING,
+            "failed": Activity.State.FAILED,
+            "deferred": Activity.State.WAITING,
+        }
+        is_clear = any(target.kind == "tenant" and target.tenant is ALL for target in result.targets)
+        self.record(
+            Activity.Kind.CLEAR if is_clear else Activity.Kind.INVALIDATE,
+            result.targets,
+            tenants=tenants_of(result.targets),
+            alias=options["alias"] or "",
+            what=said(result.targets),
+            reason=options["reason"],
+            entries=result.keys if blast is None or blast.entries is None else blast.entries,
+            bytes=None if blast is None else blast.size_bytes,
+            took_ms=result.took_ms,
+            state=states.get(result.state, Activity.State.DONE),
+            error=result.error,
+        )
+
+
+# --- what is meant --------------------------------------------------------------------------------------------------
+
+
+def chosen_targets(options: dict[str, Any]) -> list[Target]:
+    """
+    Return the targets that the options mean.
+
+    Raises:  CommandError for combinations that make no sense, and what the services raise for unknown names.
+    """
+    check_alias(options["alias"])
+    ways = [way for way in WAYS if options[way]]
+    if len(ways) > 1:
+        flags = " and ".join(f"--{way}" for way in ways)
+        raise CommandError(f"{flags} cannot be combined; run the command once for each.")
+    way = ways[0] if ways else ""
+    if way == "pattern":
+        return _by_pattern(options)
+    if way == "model":
+        return _by_model(options)
+    tenants, alias = chosen_tenants(options), options["alias"]
+    if not way:
+        found = [Target("tenant", "", tenant, alias) for tenant in tenants]
+    else:
+        kind = "prefix" if way == "prefix" else "tag"
+        found = [Target(kind, name, tenant, alias) for tenant in tenants for name in options[way]]
+    return list(dict.fromkeys(found))
+
+
+def _by_pattern(options: dict[str, Any]) -> list[Target]:
+    """A pattern names its tenants itself; given with `--tenant` or `--shared` it is looked for there only."""
+    named = options["tenant"] or options["shared"]
+    tenants = chosen_tenants(options) if named or options["all_tenants"] else (ALL,)
+    found: list[Target] = []
+    for pattern in options["pattern"]:
+        if named and pattern.startswith("tenant:"):
+            raise CommandError(f"The pattern {pattern!r} names a tenant itself; leave --tenant and --shared out.")
+        for target in from_pattern(pattern, options["alias"]):
+            if target.kind != "pattern":
+                found += [replace(target, tenant=tenant) for tenant in tenants] if named else [target]
+            elif options["shared"]:
+                raise CommandError(
+                    f"The pattern {pattern!r} has to be looked for key by key; leave --shared out, or say --prefix."
+                )
+            else:
+                found += [Target("pattern", _inside(tenant) + pattern, ALL, options["alias"]) for tenant in tenants]
+    return list(dict.fromkeys(found))
+
+
+def _inside(tenant: str | All | None) -> str:
+    """Return what keys of a tenant begin with, as a glob that matches only that."""
+    if not isinstance(tenant, str):
+        return ""
+    return "tenant:" + "".join("\\" + c if c in "*?[]\\" else c for c in logical_tenant(tenant)) + ":"
+
+
+def _by_model(options: dict[str, Any]) -> list[Target]:
+    if options["alias"]:
+        raise CommandError("--model and --alias cannot be combined: the rules of the model name the aliases.")
+    tenants = chosen_tenants(options)
+    found = [t for model in options["model"] for tenant in tenants for t in rules.model_targets(model, tenant)]
+    return list(dict.fromkeys(found))
+
+
+# --- how wide it is -------------------------------------------------------------------------------------------------
+
+
+def why_to_ask(targets: Sequence[Target], blast: Blast | None) -> str:
+    """Return why these targets need a yes; empty if they are narrow."""
+    if any(target.kind == "tenant" and target.tenant is ALL for target in targets):
+        return "That is everything in " + (targets[0].alias or "every alias") + "."
+    if tenancy().has_tenants and any(target.kind != "key" and target.tenant is ALL for target in targets):
+        return "That is every tenant."
+    if blast is not None and (blast.entries or 0) > config().confirm_above:
+        return f"That is more than {count(config().confirm_above, 'entry', 'entries')}."
+    return ""
+
+
+def said(targets: Sequence[Target]) -> str:
+    """Return the targets as a phrase."""
+    shown = "; ".join(map(str, targets[:3]))
+    return shown + (f"; and {len(targets) - 3:,} more" if len(targets) > 3 else "")
+
+
+def counted(blast: Blast | None) -> str:
+    """Return how much that is, as the end of a phrase."""
+    if blast is None or blast.entries is None:
+        return ""
+    about = "" if blast.is_exact else "about "
+    groups = len({(row.alias, row.group) for row in blast.rows})
+    return f" ({about}{count(blast.entries, 'entry', 'entries')} in {count(groups, 'group')}, {size(blast.size_bytes)})"
+
+
+def as_json(blast: Blast | None) -> dict[str, Any]:
+    """Return the counts as plain data."""
+    if blast is None:
+        return {"entries": None, "size_bytes": None, "is_exact": False, "groups": []}
+    groups = [
+        {"alias": r.alias, "tenant": r.tenant, "group": r.group, "entries": r.entries, "size_bytes": r.size_bytes}
+        for r in blast.rows
+    ]
+    return {"entries": blast.entries, "size_bytes": blast.size_bytes, "is_exact": blast.is_exact, "groups": groups}
