@@ -14,7 +14,7 @@ from typing import Final
 
 from . import compressors, formats, pickles
 from .nodes import HIDDEN, Difference, Mask, Node, Preview, build, diff, outline, to_json
-from .values import Call, Name, Seq, count, visible_lines
+from .values import Call, Seq, count, dotted, visible_lines
 from .views import describe
 
 __all__ = ["HIDDEN", "MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "Difference", "Mask", "Node", "Preview", "diff", "inspect"]
@@ -131,7 +131,7 @@ def _pickle(walk: pickles.Walk, size: int) -> _Content:
     value, is_read = walk.root, not walk.problem or walk.root is not None
     if isinstance(value, Seq) and value.kind == "tuple" and len(value.values) == 3:
         marker = value.values[0]
-        if isinstance(marker, Call) and isinstance(marker.target, Name) and marker.target.dotted == _HERD_MARKER:
+        if isinstance(marker, Call) and dotted(marker.target) == _HERD_MARKER:
             value = value.values[1]
             warnings.append("stored by django-redis' HerdClient, shown without its wrapper")
     is_whole = not walk.problem and walk.consumed == size
@@ -156,7 +156,7 @@ def _show(
     if shown is not None and not is_open and _may_have_fields(content):
         root = tree = shown = None
     warnings = [*expanded.warnings, *content.warnings]
-    if expanded.is_cut:
+    if expanded.is_cut and not expanded.is_damaged:
         warnings.append(f"truncated at {_size(len(data))}")
     if tree is not None:
         warnings += (f"the mask failed ({error}), so what it was asked about is hidden" for error in tree.mask_errors)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
+from .values import count
+
 COUNTED_BYTES: Final = 4 * 1024 * 1024
 """How much is decompressed, and thrown away, to learn the size of a value; beyond, it stays unknown."""
 LZMA_BYTES: Final = 80 * 1024 * 1024
@@ -20,7 +22,8 @@ ZSTD_WINDOW_LOG: Final = 25
 """Largest window that zstd may use, 32 MB: all levels but `--ultra`."""
 _ZSTD_WINDOW_LOG_MAX: Final = 100
 """Number of that parameter, `ZSTD_d_windowLogMax` in zstd.h."""
-_INPUT_STEP: Final = 64 * 1024
+_INPUT_STEP: Final = 512
+_OUTPUT_STEP: Final = 64 * 1024
 
 
 def optional(*names: str) -> Any:
@@ -48,6 +51,8 @@ class Expanded:
     warnings: tuple[str, ...] = ()
     is_readable: bool = True
     """False: `data` is still what is stored."""
+    is_damaged: bool = False
+    """It ends before it should, though all of it was given."""
 
 
 def expand(stored: bytes, *, is_cut: bool, max_bytes: int) -> Expanded:
@@ -65,38 +70,50 @@ def expand(stored: bytes, *, is_cut: bool, max_bytes: int) -> Expanded:
     if stream is None:
         warning = f"cannot be read here: install the package {package}"
         return Expanded(stored, found, None, is_cut, (f"compressed with {found}; {warning}",), is_readable=False)
-    kept, total, problem = _pump(stream, stored, max_bytes)
-    if problem and not total:
+    kept, total, left, problem = _pump(stream, stored, max_bytes)
+    is_early = not problem and not stream.eof and not is_cut and total < COUNTED_BYTES
+    if not total and (problem or not stream.eof):
         if found == "zlib":  # any text may begin with "x^"
             return Expanded(stored, "", None if is_cut else len(stored), is_cut)
-        warning = f"looks like {found}, but cannot be decompressed: {problem}"
+        warning = f"looks like {found}, but cannot be decompressed: {problem or 'it ends early'}"
         return Expanded(stored, found, None, is_cut, (warning,), is_readable=False)
     warnings = []
-    if problem:
-        warnings.append(f"damaged: {found} stops after {total:,} bytes ({problem})")
-    elif not stream.eof and not is_cut and total < COUNTED_BYTES:
-        warnings.append(f"damaged: {found} ends early")
-    if stream.eof and stream.unused_data:
-        warnings.append(f"{len(stream.unused_data):,} bytes follow the compressed ones")
-    is_whole = stream.eof and total <= max_bytes
-    return Expanded(kept, found, total if stream.eof else None, not is_whole, tuple(warnings))
+    if problem or is_early:
+        warnings.append(f"damaged: {found} stops after {count(total, 'bytes')} ({problem or 'it ends early'})")
+    if stream.eof and left:
+        warnings.append(f"{count(left, 'bytes')} more after the compressed ones")
+    return Expanded(
+        kept,
+        found,
+        memory_bytes=total if stream.eof else None,
+        is_cut=not stream.eof or total > max_bytes,
+        warnings=tuple(warnings),
+        is_damaged=bool(problem) or is_early,
+    )
 
 
-def _pump(stream: Any, stored: bytes, max_bytes: int) -> tuple[bytes, int, str]:
-    """Return the first `max_bytes` that come out, how many came out (up to a limit), and what went wrong."""
-    kept, total, given = bytearray(), 0, stored
+def _pump(stream: Any, stored: bytes, max_bytes: int) -> tuple[bytes, int, int, str]:
+    """
+    Return the first `max_bytes` that come out, how many came out (up to a limit), how many bytes were left, and what
+    went wrong. The input goes in by small pieces, since an error takes along what the same piece had given.
+    """
+    kept, total, fed, tail = bytearray(), 0, 0, b""
     limit = max(COUNTED_BYTES, max_bytes)
     while total < limit and not stream.eof:
+        if not tail and getattr(stream, "needs_input", True):
+            tail = stored[fed : fed + _INPUT_STEP]
+            fed += len(tail)
+        is_last = not tail
         try:
-            made = stream.decompress(given, _INPUT_STEP)
+            made = stream.decompress(tail, _OUTPUT_STEP)
         except Exception as error:  # noqa: BLE001 - each package has an error of its own
-            return bytes(kept), total, str(error)[:100] or type(error).__name__
-        given = getattr(stream, "unconsumed_tail", b"")
-        if not made and not given and getattr(stream, "needs_input", True):
-            break
+            return bytes(kept), total, 0, str(error)[:100] or type(error).__name__
+        tail = getattr(stream, "unconsumed_tail", b"")
         kept += made[: max(max_bytes - len(kept), 0)]
         total += len(made)
-    return bytes(kept), total, ""
+        if is_last and not made and getattr(stream, "needs_input", True):
+            break
+    return bytes(kept), total, len(stored) - fed + len(stream.unused_data or b""), ""
 
 
 def _zstd() -> Any:

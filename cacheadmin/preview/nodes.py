@@ -16,6 +16,8 @@ from .views import View, describe
 DEEPEST: Final = 100
 """No tree is deeper, whatever was asked for: JSON and outlines are written by recursion."""
 
+FAIR_SHARE: Final = 4
+"""A container first shows at most this part of all nodes: a quarter."""
 LABEL_LIMIT: Final = 100
 HIDDEN: Final = "hidden by mask"
 
@@ -110,28 +112,30 @@ class _Draft:
     depth: int = 0
     is_masked: bool = False
     same_as: _Draft | None = None
+    entries: Iterator[tuple[object, object]] = field(default_factory=lambda: iter(()))
     more: int = 0
+    """Entries that are not drafts yet."""
     children: list[Node] = field(default_factory=list)
     plains: list[Any] = field(default_factory=list)
 
 
 def build(value: object, *, mask: Mask | None, max_nodes: int, max_depth: int, max_chars: int) -> Tree:
     """
-    Turn a value into a tree of at most `max_nodes` nodes, level by level, so that the outline comes before details.
+    Turn a value into a tree of at most `max_nodes` nodes, level by level, so that the outline comes before details. No
+    container takes more than its share before all have been asked: of a long list, the first items are opened.
 
     What stands in several places is shown in each; what stands within itself is shown as a reference.
     Cost: grows with the nodes made, not with the value. `max_chars` bounds the strings in `plain`.
     """
     errors: dict[str, None] = {}
     drafts = [_draft("", "", None, value, mask, errors)]
-    for current in drafts:  # it grows meanwhile
-        room = max_nodes - len(drafts) if current.depth < min(max_depth, DEEPEST) else 0
-        if current.same_as is None and current.view.size:
-            for key, child in islice(current.view.entries, max(room, 0)):
-                label, name = _labels(key)
-                drafts.append(_draft(label, name, current, child, mask, errors))
-                current.more -= 1
-            current.more += current.view.size
+    for limit in (max(max_nodes // FAIR_SHARE, 1), max_nodes):
+        for current in drafts:  # it grows meanwhile
+            if current.more and current.depth < min(max_depth, DEEPEST):
+                for key, child in islice(current.entries, max(min(limit, max_nodes - len(drafts)), 0)):
+                    label, name = _labels(key)
+                    drafts.append(_draft(label, name, current, child, mask, errors))
+                    current.more -= 1
 
     root, plain = _ROOTLESS
     for current in reversed(drafts):  # children stand behind their parents
@@ -163,6 +167,8 @@ def _draft(
         if parent.value is value:
             draft.same_as = parent
         parent = parent.parent
+    if draft.same_as is None:
+        draft.entries, draft.more = iter(draft.view.entries), draft.view.size
     return draft
 
 

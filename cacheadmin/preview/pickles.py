@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from .values import NAME_LIMIT, Call, Map, Name, Seq, clip
+from .values import NAME_LIMIT, Call, Map, Name, Seq, clip, dotted
 
 _KINDS: Final[dict[str, Literal["list", "tuple", "frozenset"]]] = {
     "LIST": "list",
@@ -228,10 +228,10 @@ class _Machine:
                 target.values += items
             elif isinstance(target, Map):
                 target.pairs += zip(items[::2], items[1::2], strict=False)
-            elif isinstance(target, Call) and target.values is not None:
-                target.values += items
-            elif isinstance(target, Call):
+            elif isinstance(target, Call) and _are_pairs(target, items):
                 target.pairs = [*(target.pairs or ()), *zip(items[::2], items[1::2], strict=False)]
+            elif isinstance(target, Call):
+                target.values = [*(target.values or ()), *items]
             elif items:
                 target = Seq("tuple", items)
                 self.stack.append(target)
@@ -289,6 +289,8 @@ _TRANSPARENT: Final = frozenset({"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "FRA
 """Opcodes that may stand between a container and the mark before its items."""
 _FILLING: Final = frozenset({"EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "APPENDS", "SETITEMS", "ADDITEMS"})
 _MAPPINGS: Final = frozenset({"collections.OrderedDict", "collections.defaultdict"})
+_TAKERS: Final = _MAPPINGS | {"collections.deque", "copyreg._reconstructor", "copyreg.__newobj__"}
+"""Functions whose results get their items afterwards, as subclasses of list and dict do."""
 
 
 def walk(payload: bytes, *, is_cut: bool = False) -> Walk:
@@ -306,7 +308,7 @@ def walk(payload: bytes, *, is_cut: bool = False) -> Walk:
             op, arg, _ = next(ops)
         except StopIteration:
             break
-        except ValueError as error:
+        except (ValueError, DeprecationWarning) as error:  # one for odd escapes, if warnings are errors
             known = payload[end : end + 1].decode("latin-1") in _CODES
             is_cut = is_cut and known
             problem = _CUT if known else f"malformed at byte {end:,}: {clip(str(error), 80)}"
@@ -321,7 +323,7 @@ def walk(payload: bytes, *, is_cut: bool = False) -> Walk:
             break
         end = stream.tell()
         if op.name not in _TRANSPARENT:
-            machine.fills = op.name in _FILLING or (op.name == "REDUCE" and _is_mapping(machine.stack[-1]))
+            machine.fills = op.name in _FILLING or (op.name in ("REDUCE", "NEWOBJ") and _takes_items(machine.stack[-1]))
             machine.protocol = max(machine.protocol, op.proto)
     if not problem and machine.stack:
         root = machine.stack[-1]  # as Python does, whatever else is left
@@ -338,8 +340,17 @@ def _reason(error: Exception) -> str:
     return "no value to take" if isinstance(error, IndexError) else str(error)
 
 
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, Call) and isinstance(value.target, Name) and value.target.dotted in _MAPPINGS
+def _takes_items(value: object) -> bool:
+    return isinstance(value, Call) and (value.is_new or dotted(value.target) in _TAKERS)
+
+
+def _are_pairs(call: Call, items: list[Any]) -> bool:
+    """Guess whether these are keys and values, when what would say so was cut off."""
+    if call.values is not None or call.pairs is not None:
+        return call.pairs is not None
+    keys, others = items[::2], items[1::2]
+    is_text = all(isinstance(key, str) for key in keys) and not all(isinstance(other, str) for other in others)
+    return is_text or dotted(call.target) in _MAPPINGS
 
 
 def _push_partial(machine: _Machine, payload: bytes, start: int) -> None:

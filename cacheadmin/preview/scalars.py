@@ -9,12 +9,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Final
 
-from .values import Call, Leaf, Name, clip, inline, write
-
-
-def dotted(value: object) -> str:
-    """Return the dotted name that a call's target or a class goes by, "" if it is no plain name."""
-    return value.dotted if isinstance(value, Name) else ""
+from .values import Call, Leaf, clip, dotted, inline, write
 
 
 def read_bytes(value: object) -> bytes | None:

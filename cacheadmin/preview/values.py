@@ -77,6 +77,11 @@ class Leaf:
 type_names: Final = {type(None): "NoneType", bool: "bool", int: "int", float: "float", str: "str", bytes: "bytes"}
 
 
+def dotted(value: object) -> str:
+    """Return the dotted name that a call's target or a class goes by, "" if it is no plain name."""
+    return value.dotted if isinstance(value, Name) else ""
+
+
 def visible(text: str) -> str:
     """Return `text` with all that does not print (controls, bidi overrides, half surrogates) as escapes."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

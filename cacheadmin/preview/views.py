@@ -12,14 +12,15 @@ from itertools import chain, islice
 from typing import Final, Literal
 from uuid import UUID
 
-from .scalars import SCALARS, dotted, read_bytes
-from .values import Call, Leaf, Map, Name, Seq, clip, count, fingerprint, inline, is_scalar, type_names, write
+from .scalars import SCALARS, read_bytes
+from .values import Call, Leaf, Map, Name, Seq, clip, count, dotted, fingerprint, inline, is_scalar, type_names, write
 
 _SHORT: Final = frozenset(
     ("builtins", "datetime", "decimal", "uuid", "collections", "django.utils.safestring", "django.db.models.query")
 )
 _MODEL_EXTRAS: Final = ("_state", "_django_version")
 """What Django keeps in a model's row beside its fields."""
+_FRAGMENT: Final = "django.utils.safestring.SafeString"
 _FEW_FIELDS: Final = 1000
 _SORTED_SETS: Final = 100
 """Sets of scalars up to this size are shown in order, so that two pickles of one set look alike."""
@@ -109,6 +110,8 @@ def _made(call: Call) -> Call:
 
 def _describe_object(call: Call, name: str) -> View:
     type_name = _short(name) if name else clip(inline(call.target))
+    if call.is_open and name == _FRAGMENT and len(call.args) == 1:  # a page that was cut: what makes it comes after it
+        call = Call(call.target, call.args, is_new=True)
     states, others = _states(call)
     rows = _rows(type_name, states)
     if rows is not None:
@@ -117,14 +120,15 @@ def _describe_object(call: Call, name: str) -> View:
     is_open = call.is_open or any(part.is_open for part in states)
     size = len(others) + len(items) + len(pairs) + sum(len(part.pairs) for part in states)
     entries = chain(others, enumerate(items), pairs, *(part.pairs for part in states))
+    is_one = call.is_new and len(call.args) == 1 and is_scalar(call.args[0])  # a subclass of str, int, …
+    if is_one and not size and not states:
+        inner = describe(call.args[0])
+        return View(type_name, inner.text, plain=inner.plain, raw=inner.raw)
     if call.kwargs is None and len(call.args) <= 4 and all(map(_is_short, call.args)) and (not size or not call.args):
         if size or states:
             if len(items) == size:
                 return _list(type_name, items, is_open=is_open)
             return _dict(type_name, size, entries, "fields" if states else "keys", is_open=is_open)
-        if call.is_new and len(call.args) == 1 and is_scalar(call.args[0]):  # a subclass of str, int, …
-            inner = describe(call.args[0])
-            return View(type_name, inner.text, plain=inner.plain, raw=inner.raw)
         text = f"{type_name.rpartition('.')[2]}({', '.join(inline(arg, 1) for arg in call.args)})"
         return View(type_name, text, plain=text)
     args: Iterable[tuple[object, object]] = ((f"args[{i}]", arg) for i, arg in enumerate(call.args))
