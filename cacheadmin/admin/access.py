@@ -11,8 +11,8 @@ from django.http import Http404
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from ..conf import config
-from ..tenancy import EVERYONE, Everyone, tenancy
+from cacheadmin.conf import config
+from cacheadmin.tenancy import EVERYONE, Everyone, tenancy
 
 Permission = Literal["view_keys", "view_values", "invalidate", "warm", "clear_alias", "see_all_tenants"]
 

@@ -8,7 +8,8 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import URLPattern, URLResolver, path
 
-from ..models import Console
+from cacheadmin.models import Console
+
 from .access import NAMES
 from .pages import Page
 from .views import activity, entries, entry, find, functions, groups, health, overview, plain, runs, scopes, tenants
@@ -28,13 +29,11 @@ PAGES: Final[tuple[tuple[str, type[Page], str], ...]] = (
     ("functions/<path:function>/", functions.FunctionDetail, "cacheadmin_function_detail"),
     ("health/", health.Health, "cacheadmin_health"),
     ("activity/", activity.ActivityList, "cacheadmin_activity_list"),
+    ("data/activity/", activity.ActivityData, "cacheadmin_data_activity"),
     ("activity/<int:pk>/", activity.ActivityDetail, "cacheadmin_activity_detail"),
     ("runs/<int:pk>/", runs.RunDetail, "cacheadmin_run_detail"),
-    ("runs/<int:pk>/cancel/", runs.RunCancel, "cacheadmin_run_cancel"),
     ("data/run/<int:pk>/", runs.RunData, "cacheadmin_data_run"),
     ("invalidate/", scopes.Invalidate, "cacheadmin_invalidate"),
-    ("warm/", scopes.Warm, "cacheadmin_warm"),
-    ("clear/", scopes.Clear, "cacheadmin_clear"),
 )
 """Address below `<admin>/cacheadmin/console/`, page, URL name. No signed id is the word `plain`: each holds a `~`."""
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 from django.core.signing import BadSignature, Signer
 from django.http import Http404
 
-from ..exceptions import InvalidTarget
-from ..targets import Target
+from cacheadmin.exceptions import InvalidTarget
+from cacheadmin.targets import Target
 
 SCOPE_TARGETS: Final = 200
 """Most targets that one id may carry: a page's selection."""

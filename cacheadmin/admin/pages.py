@@ -20,10 +20,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views import View
 
-from .. import browser
-from ..exceptions import CacheAway
-from ..models import Intent
-from ..tenancy import tenancy
+from cacheadmin import browser
+from cacheadmin.exceptions import CacheAway
+from cacheadmin.models import Intent
+from cacheadmin.tenancy import tenancy
+
 from . import formats
 from .access import NAMES, Access, NotAllowed, Permission, access_of
 

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 from django import template
 from django.template.loader import render_to_string
-from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
 
-from ..admin import formats
+from cacheadmin.admin import formats, words
+from cacheadmin.preview.values import visible
 
 register = template.Library()
-
-STATES: Final[dict[str, tuple[str | Promise, str | Promise]]] = {
-    "live": (_("Live"), _("The next read is a hit.")),
-    "stale": (_("Stale"), _("Served while one worker recomputes it.")),
-    "orphan": (_("Orphan"), _("Never served again. Its memory is reclaimed soon.")),
-    "expired": (_("Expired"), _("Gone since this list was read.")),
-    "waiting": (_("Waiting"), _("Not served until its invalidation is done.")),
-    "done": (_("Done"), ""),
-    "running": (_("Running"), ""),
-    "failed": (_("Failed"), ""),
-    "cancelled": (_("Cancelled"), ""),
-}
-"""The word and the meaning of each state of an entry, an invalidation or a run."""
 
 register.filter("cacheadmin_number", formats.number)
 register.filter("cacheadmin_estimate", formats.estimate)
@@ -61,8 +48,7 @@ def cacheadmin_sign(state: str) -> SafeString:
 @register.inclusion_tag("cacheadmin/includes/state.html")
 def cacheadmin_state(state: str, chip: bool = False) -> dict[str, Any]:
     """Render a state as sign and word; with `chip=True` framed, as beside an h1."""
-    word, meaning = STATES.get(state, (state, ""))
-    return {"state": state, "word": word, "meaning": meaning, "chip": chip}
+    return {"state": state, "word": words.state_word(state), "meaning": words.state_meaning(state), "chip": chip}
 
 
 @register.filter
@@ -73,3 +59,37 @@ def cacheadmin_change(delta: float | None) -> str:
     if abs(delta) < 0.0005:
         return "0"
     return f"{'▲' if delta > 0 else '▼'} {formats.points(delta)}"
+
+
+@register.filter
+def cacheadmin_plain(value: float | None) -> str:
+    """Return a number as HTML attributes want it, whatever the locale."""
+    return f"{value or 0:.6g}"
+
+
+@register.filter
+def cacheadmin_count(value: float | None) -> str:
+    """Return a count a minute for a cell: whole numbers, one decimal below ten."""
+    if value is None or value == 0 or value >= 9.95 or float(value).is_integer():
+        return formats.number(value)
+    return formats.number(value, 1) if value >= 0.05 else "< 0.1"
+
+
+@register.filter
+def cacheadmin_visible(text: str) -> str:
+    """Return a text from the cache with everything that does not print (controls, bidi overrides) as escapes."""
+    return visible(str(text))
+
+
+@register.simple_tag
+def cacheadmin_difference(differences: Mapping[str, Any], path: str) -> Any:
+    """Return what a recomputation found at a path of the tree, None if nothing."""
+    return differences.get(path) if path and differences else None
+
+
+@register.filter
+def cacheadmin_kind(type_name: str) -> str:
+    """Return how a scalar is coloured: `text`, `number` or `other`."""
+    if type_name in ("str", "text", "SafeString"):
+        return "text"
+    return "number" if type_name in ("int", "float", "Decimal", "bool", "NoneType", "complex") else "other"

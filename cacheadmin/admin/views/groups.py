@@ -1,32 +1,274 @@
-"""Groups: which list is stale, or churns?"""
+"""Groups: which list is stale, or churns? Of one tenant, or over all."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
-from ..pages import Crumb, Page
+from cacheadmin import browser
+from cacheadmin.admin import figures, formats, history, ids, naming, paging
+from cacheadmin.admin.pages import Crumb, Figure, Page
+from cacheadmin.browser import GroupCount
+from cacheadmin.functions import registry
+from cacheadmin.invalidation import keeps_scopes
+from cacheadmin.targets import ALL, Target
+from cacheadmin.tenancy import Everyone, tenancy
+
+TENANTS_COUNTED = 200
+"""Tenants whose entries the table over all of them counts one by one; for more they stand for the rest."""
 
 
-class GroupList(Page):
-    """Groups over all tenants."""
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """One group as the lists show it."""
 
-    tab = "tenants"
-    template_name = "cacheadmin/base.html"
+    alias: str
+    group: str
+    kind: str
+    url: str
+    scope: str
+    figures: figures.Figures
+    invalidated: history.Dropped | None
+    entries: int | None
+    size_bytes: int | None
+    is_size_exact: bool
+    is_orphaned: bool
+    tenants: int = 0
 
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
-        """Show it."""
-        return self.render(_("Groups"), crumbs=[Crumb(_("Groups"))])
+
+@dataclass(frozen=True, slots=True)
+class PlainRow:
+    """The row of what was written without a group."""
+
+    alias: str
+    url: str
+    count: int
+
+
+def kind_word(alias: str, group: str, seen: str) -> str:
+    """Return what fills a group: what this process has registered for it, else what one of its entries looks like."""
+    kinds = {each.kind for each in registry.values() if (each.alias, each.group) == (alias, group)} or {seen}
+    words = {"function": _("function"), "view": _("view"), "template": _("template"), "plain": _("plain")}
+    return ", ".join(words.get(kind, kind) for kind in sorted(kinds))
+
+
+HEADS = (
+    {"name": "group", "sort": "group"},
+    {"name": "alias", "sort": "alias", "is_low": True},
+    {"name": "kind", "is_low": True},
+    {"name": "ratio", "sort": "ratio", "is_number": True},
+    {"name": "change", "is_number": True, "is_low": True},
+    {"name": "misses", "sort": "-misses", "is_number": True, "is_low": True},
+    {"name": "cost", "sort": "-cost", "is_number": True},
+    {"name": "invalidated", "is_low": True},
+    {"name": "entries", "sort": "-entries", "is_number": True},
+    {"name": "size", "sort": "-size", "is_number": True, "is_low": True},
+)
+
+ORDERS = ("-cost", "group", "alias", "ratio", "-misses", "-entries", "-size")
+
+
+def heads(wish: paging.Asked, *, with_tenants: bool = False) -> list[paging.Column]:
+    """Return the heads of the table of groups."""
+    labels = {
+        "group": _("Group"),
+        "alias": _("Alias"),
+        "kind": _("Kind"),
+        "ratio": _("Hit ratio"),
+        "change": _("Change"),
+        "misses": _("Misses"),
+        "cost": _("Cost"),
+        "invalidated": _("Invalidated"),
+        "entries": _("Entries"),
+        "size": _("Size"),
+    }
+    found = [{**head, "label": labels[str(head["name"])]} for head in HEADS]
+    if with_tenants:
+        found.insert(8, {"label": _("Tenants"), "is_number": True, "is_low": True})
+    return paging.columns(found, wish)
+
+
+def sorted_rows(rows: Iterable[GroupRow], order: str) -> list[GroupRow]:
+    """Return rows in an asked order; ties and the unknown by name."""
+    found = sorted(rows, key=lambda row: (row.group, row.alias))
+    field, turned = order.removeprefix("-"), order.startswith("-")
+    if field == "entries":
+        found.sort(key=lambda row: row.entries or 0, reverse=turned)
+    elif field == "size":
+        found.sort(key=lambda row: row.size_bytes or 0, reverse=turned)
+    elif field == "alias":
+        found.sort(key=lambda row: row.alias, reverse=turned)
+    elif field == "group":
+        found = found[::-1] if turned else found
+    else:
+        found.sort(key=lambda row: row.figures.sort_key(field), reverse=turned)
+    return found
 
 
 class TenantDetail(Page):
-    """Groups of one tenant."""
+    """The groups of one tenant, or of shared data."""
 
     tab = "tenants"
-    template_name = "cacheadmin/base.html"
+    template_name = "cacheadmin/groups.html"
 
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
-        """Show it."""
-        return self.render(_("Groups"), crumbs=[Crumb(_("Groups"))])
+    def get(self, request: HttpRequest, tenant: str) -> HttpResponse:
+        """List what is cached for a tenant."""
+        whose = ids.open_tenant(tenant)
+        self.access.require_tenant(whose)
+        label = naming.tenant_label(whose)
+        span = figures.Span.of(request.GET, self.access)
+        wish = paging.asked(request.GET, orders=ORDERS, size=50)
+        counts = self.ask(lambda: browser.groups_of([whose], alias=span.alias))
+        numbers = figures.by_group(span, whose)
+        dropped = history.last_dropped(span, whose)
+        rows = sorted_rows(self._rows(whose, counts, numbers, dropped), wish.order)
+        shown, pager = paging.page_of(rows, wish)
+        plain = self.ask(lambda: self._plain(whose, span.alias)) or []
+        crumbs = [Crumb(_("Tenants"), self.url("cacheadmin_tenant_list")), Crumb(label)]
+        return self.render(
+            label,
+            crumbs=crumbs if tenancy().has_tenants else [Crumb(_("Groups"))],
+            wish=wish,
+            span=span,
+            tenant=whose,
+            tenant_id=tenant,
+            is_shared=whose is None,
+            rows=shown,
+            plain=plain,
+            columns=heads(wish),
+            pager=pager,
+            strip=self._strip(counts, figures.of_tenant(span, whose), dropped),
+            is_away=counts is None,
+            largest_cost=max((row.figures.cost or 0.0 for row in rows), default=0.0),
+            scope=ids.scope_id(Target("tenant", "", whose, span.alias)),
+            invalidate_url=self.url("cacheadmin_invalidate"),
+            last=history.newest(dropped),
+            reads=figures.of_tenant(span, whose).requests,
+        )
+
+    def _rows(
+        self,
+        whose: str | None,
+        counts: Sequence[GroupCount] | None,
+        numbers: dict[tuple[str, str], figures.Figures],
+        dropped: dict[tuple[str, str], history.Dropped],
+    ) -> Iterable[GroupRow]:
+        found = {(count.alias, count.group): count for count in counts or ()}
+        for alias, group in dict.fromkeys([*found, *numbers]):
+            count = found.get((alias, group))
+            yield GroupRow(
+                alias=alias,
+                group=group,
+                kind=kind_word(alias, group, count.kind if count else "plain"),
+                url=self.url("cacheadmin_entry_list", ids.tenant_id(whose), ids.group_id(alias, group)),
+                scope=ids.scope_id(Target("group", group, whose, alias)) if group else "",
+                figures=numbers.get((alias, group), figures.NOTHING),
+                invalidated=history.of_group(dropped, alias, group),
+                entries=count.entries if count else (None if counts is None else 0),
+                size_bytes=count.size_bytes if count else None,
+                is_size_exact=count.is_weighed_whole if count else True,
+                is_orphaned=count.is_orphaned if count else False,
+            )
+
+    def _plain(self, whose: str | None, alias: str | None) -> list[PlainRow]:
+        """Say about how many plain keys each alias holds; a tenant's lie outside groups only on stock backends."""
+        found = []
+        for name in browser.indexed_aliases(alias):
+            if whose is None or not keeps_scopes(name):
+                count = browser.plain_estimate(name, whose)
+                if count:
+                    url = self.url("cacheadmin_plain_list", ids.tenant_id(whose)) + f"?alias={name}"
+                    found.append(PlainRow(name, url, count))
+        return found
+
+    def _strip(
+        self,
+        counts: Sequence[GroupCount] | None,
+        numbers: figures.Figures,
+        dropped: dict[tuple[str, str], history.Dropped],
+    ) -> list[Figure]:
+        entries = None if counts is None else sum(count.entries for count in counts)
+        size = None if counts is None else sum(count.size_bytes or 0 for count in counts)
+        last = history.newest(dropped)
+        return [
+            Figure(_("Entries"), formats.compact(entries), note=figures.about(size), title=formats.number(entries)),
+            *figures.strip_of(numbers),
+            Figure(_("Invalidated"), *figures.ago_parts(last.at if last else None), note=last.by if last else ""),
+        ]
+
+
+class GroupList(Page):
+    """Groups over all tenants a user may see; the only list of a site without tenants."""
+
+    tab = "tenants"
+    template_name = "cacheadmin/groups.html"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """List them; a site without tenants has one place, which is shown as a tenant's is."""
+        if not tenancy().has_tenants:
+            return TenantDetail.as_view(console=self.console)(request, tenant=ids.tenant_id(None))
+        if not isinstance(self.access.tenants, Everyone):
+            return HttpResponseRedirect(self.url("cacheadmin_tenant_list"))
+        span = figures.Span.of(request.GET, self.access)
+        wish = paging.asked(request.GET, orders=ORDERS, size=50)
+        tenants = [tenant.id for tenant in tenancy().list()]
+        counted: list[str | None] = [None, *tenants[:TENANTS_COUNTED]]
+        counts = self.ask(lambda: browser.groups_of(counted, alias=span.alias, weigh=1))
+        scale = len(tenants) / TENANTS_COUNTED if len(tenants) > TENANTS_COUNTED else 1.0
+        rows = sorted_rows(self._rows(counts, figures.by_group(span, ALL), scale), wish.order)
+        shown, pager = paging.page_of(rows, wish)
+        return self.render(
+            _("Groups"),
+            crumbs=[Crumb(_("Groups"))],
+            wish=wish,
+            span=span,
+            rows=shown,
+            plain=[],
+            is_over_all=True,
+            is_estimate=scale > 1,
+            columns=heads(wish, with_tenants=True),
+            pager=pager,
+            is_away=counts is None,
+            largest_cost=max((row.figures.cost or 0.0 for row in rows), default=0.0),
+            invalidate_url=self.url("cacheadmin_invalidate"),
+        )
+
+    def _rows(
+        self, counts: Sequence[GroupCount] | None, numbers: dict[tuple[str, str], figures.Figures], scale: float
+    ) -> Iterable[GroupRow]:
+        merged, tenants = {}, defaultdict(set)
+        for count in counts or ():
+            key = (count.alias, count.group)
+            tenants[key].add(count.tenant)
+            other = merged.get(key)
+            merged[key] = (
+                count
+                if other is None
+                else replace(
+                    other,
+                    entries=other.entries + count.entries,
+                    size_bytes=(other.size_bytes or 0) + (count.size_bytes or 0),
+                    is_weighed_whole=other.is_weighed_whole and count.is_weighed_whole,
+                    is_orphaned=other.is_orphaned and count.is_orphaned,
+                )
+            )
+        for alias, group in dict.fromkeys([*merged, *numbers]):
+            count = merged.get((alias, group))
+            yield GroupRow(
+                alias=alias,
+                group=group,
+                kind=kind_word(alias, group, count.kind if count else "plain"),
+                url="",
+                scope=ids.scope_id(Target("group", group, ALL, alias)) if group else "",
+                figures=numbers.get((alias, group), figures.NOTHING),
+                invalidated=None,
+                entries=round(count.entries * scale) if count else (None if counts is None else 0),
+                size_bytes=round((count.size_bytes or 0) * scale) if count else None,
+                is_size_exact=count.is_weighed_whole and scale == 1 if count else True,
+                is_orphaned=count.is_orphaned if count else False,
+                tenants=len(tenants[alias, group]),
+            )

@@ -1,43 +1,48 @@
-"""A run: how far, how fast, can I stop it?"""
+"""A run: how far, how fast? A long deed is a line of Activity that is still running."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.utils.translation import gettext as _
 
-from ..pages import Crumb, Page
+from cacheadmin.admin.access import Access
+from cacheadmin.admin.pages import Crumb, Page
+from cacheadmin.models import Activity
+
+
+def find_run(access: Access, pk: int) -> Activity:
+    """Return a line of Activity. Raises: Http404 if there is none, or it concerns tenants the user may not see."""
+    found = Activity.objects.filter(pk=pk)
+    if not access.is_bound:
+        row = found.first()
+    else:
+        row = next((row for row in found if row.tenants != "*" and _is_within(row, access)), None)
+    if row is None:
+        raise Http404
+    return row
+
+
+def _is_within(row: Activity, access: Access) -> bool:
+    return all(access.sees(tenant) for tenant in row.tenants or [None])
 
 
 class RunDetail(Page):
     """Progress of a long deed."""
 
     tab = "activity"
-    template_name = "cacheadmin/base.html"
+    template_name = "cacheadmin/run.html"
 
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Show it."""
-        return self.render(_("Run"), crumbs=[Crumb(_("Run"))])
-
-
-class RunCancel(Page):
-    """Stop it."""
-
-    tab = "activity"
-    template_name = "cacheadmin/base.html"
-
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
-        """Show it."""
-        return self.render(_("Run"), crumbs=[Crumb(_("Run"))])
+        run = find_run(self.access, pk)
+        crumbs = [Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(_("Run"))]
+        return self.render(run.what or str(run), crumbs=crumbs, run=run)
 
 
 class RunData(Page):
-    """Its figures as JSON."""
+    """The same as JSON, for the page's script."""
 
-    tab = "activity"
-    template_name = "cacheadmin/base.html"
-
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
-        """Show it."""
-        return self.render(_("Run"), crumbs=[Crumb(_("Run"))])
+    def get(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Return state and count."""
+        run = find_run(self.access, pk)
+        return JsonResponse({"state": run.state, "entries": run.entries, "tookMs": run.took_ms})

@@ -1,43 +1,331 @@
-"""Confirm pages: what would an act hit?"""
+"""Confirm pages: what would an act hit, and what happens then? GET asks, POST acts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django import forms
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
-from ..pages import Crumb, Page
+from cacheadmin import browser
+from cacheadmin.admin import acts, figures, formats, ids, naming
+from cacheadmin.admin.pages import Crumb, Figure, Note, Page
+from cacheadmin.browser import Blast, GroupCount
+from cacheadmin.conf import config
+from cacheadmin.exceptions import CacheAdminError
+from cacheadmin.models import Activity
+from cacheadmin.targets import ALL, All, Target
+from cacheadmin.tenancy import tenancy
+
+TOP = 7
+"""Groups that a confirm page names; the rest is one line."""
+
+GROWN = 1.2
+"""Growth between asking and doing above which the page asks again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One group that would be hit."""
+
+    group: str
+    alias: str
+    tenant: str
+    url: str
+    entries: int
+    size_bytes: int | None
+    recompute: float | None
+    reads: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A narrower scope that one may rather hit."""
+
+    label: str
+    url: str
+    entries: int
+
+
+class ConfirmForm(forms.Form):
+    """What a person adds to an act: why, and the name of what is hit where it is much."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"), required=False, max_length=300, widget=forms.TextInput({"maxlength": 300})
+    )
+    name = forms.CharField(required=False, max_length=500, widget=forms.TextInput({"autocomplete": "off"}))
+    counted = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, typed: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.typed = typed
+        if not typed:
+            del self.fields["name"]
+
+    def clean_name(self) -> str:
+        """Raise a ValidationError unless the name was typed as it stands on the page."""
+        name = str(self.cleaned_data["name"])
+        if name.strip() != self.typed.strip():
+            text = _("“%(given)s” is not the name. Type “%(name)s”.")
+            raise forms.ValidationError(text % {"given": name, "name": self.typed})
+        return name
+
+
+def must_type(targets: Sequence[Target], entries: int | None) -> bool:
+    """Say whether an act is wide enough to ask for a name: several tenants, a whole alias, or very many entries."""
+    tenants = {target.tenant for target in targets}
+    return ALL in tenants or len(tenants) > 1 or entries is None or entries > config().confirm_above
+
+
+def check(page: Page, targets: Sequence[Target]) -> None:
+    """Raise Http404 for targets that the user may not see, as for those that never were."""
+    for target in targets:
+        if isinstance(target.tenant, All):
+            if page.access.is_bound:
+                raise Http404
+        else:
+            page.access.require_tenant(target.tenant)
+        if target.alias is not None and target.alias not in config().aliases:
+            raise Http404
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class Invalidate(Page):
-    """Ask, then do."""
+    """Ask before an invalidation, with its blast radius; then do it."""
 
     tab = "tenants"
-    template_name = "cacheadmin/base.html"
+    template_name = "cacheadmin/confirm.html"
+    needs = ("view_keys", "invalidate")
+    http_method_names = ["get", "head", "post"]
+    kind: str = Activity.Kind.INVALIDATE
 
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
-        """Show it."""
-        return self.render(_("Invalidate"), crumbs=[Crumb(_("Invalidate"))])
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Show the question. Changes nothing."""
+        targets = self.targets(request.GET.get("on", ""))
+        return self.question(targets, ids.scope_id(targets))
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Act if the question was answered; a selection from a list is asked about first."""
+        if "confirmed" not in request.POST:
+            chosen = [target for token in request.POST.getlist("chosen") for target in ids.open_scope(token)]
+            if not chosen:
+                return self.nothing_chosen()
+            targets = tuple(dict.fromkeys(chosen))[: ids.SCOPE_TARGETS]
+            check(self, targets)
+            return self.question(targets, ids.scope_id(targets))
+        token = request.POST.get("on", "")
+        targets = self.targets(token)
+        blast = self.ask(lambda: browser.blast(targets))
+        entries = blast.entries if blast else None
+        form = ConfirmForm(request.POST, typed=self.typed(targets, entries, is_away=blast is None))
+        if not form.is_valid():
+            return self.question(targets, token, form, blast)
+        counted = form.cleaned_data.get("counted")
+        if entries is not None and counted is not None and entries > max(counted * GROWN, counted + 1):
+            text = _("It grew from %(before)s to %(now)s entries. Please look again.")
+            note = Note(text % {"before": formats.number(counted), "now": formats.number(entries)})
+            return self.question(targets, token, None, blast, [note])
+        if entries == 0 and all(target.kind == "key" for target in targets):
+            acts.inform(request, _("Nothing to do: it was already gone."))
+            return HttpResponseRedirect(self.back_url(targets))
+        deed = acts.invalidate(
+            request,
+            targets,
+            what=self.what(targets),
+            reason=form.cleaned_data["reason"],
+            entries=entries,
+            size_bytes=blast.size_bytes if blast else None,
+            kind=self.kind,
+        )
+        acts.tell(request, self.site, deed, naming.phrase(targets))
+        return HttpResponseRedirect(self.back_url(targets))
+
+    # --- what is asked ----------------------------------------------------------------------------------------------
+
+    def targets(self, token: str) -> tuple[Target, ...]:
+        """Return the targets of an id. Raises: Http404 for what is no id, or not for this user."""
+        try:
+            targets = ids.open_scope(token)
+        except CacheAdminError as error:
+            raise Http404 from error
+        check(self, targets)
+        return targets
+
+    def typed(self, targets: Sequence[Target], entries: int | None, *, is_away: bool) -> str:
+        """Return the name to type, empty if none is asked for. While Redis is away only the width counts."""
+        if is_away and not must_type(targets, 0):
+            return ""
+        if not must_type(targets, entries):
+            return ""
+        return naming.name_to_type(targets)
+
+    def what(self, targets: Sequence[Target]) -> str:
+        """Return the act for Activity."""
+        return ", ".join(str(target) for target in targets[:3]) + (" …" if len(targets) > 3 else "")
+
+    def back_url(self, targets: Sequence[Target]) -> str:
+        """Return where the act was begun: the smallest page that shows all of what it hit."""
+        tenants = {target.tenant for target in targets}
+        if len(tenants) == 1 and ALL not in tenants:
+            tenant = ids.tenant_id(next(t for t in tenants if not isinstance(t, All)))
+            places = {(target.alias, _group_of(target)) for target in targets}
+            if len(places) == 1:
+                alias, group = next(iter(places))
+                if alias and group:
+                    return self.url("cacheadmin_entry_list", tenant, ids.group_id(alias, group))
+            return self.url("cacheadmin_tenant_detail", tenant)
+        return self.url("cacheadmin_tenant_list" if tenancy().has_tenants else "cacheadmin_group_list")
+
+    def nothing_chosen(self) -> HttpResponse:
+        """Say that no row was selected."""
+        title = _("Nothing was selected")
+        text = _("Tick the rows that you mean, then choose the action again.")
+        return self.render(title, crumbs=[Crumb(title)], template="cacheadmin/message.html", text=text)
+
+    def question(
+        self,
+        targets: Sequence[Target],
+        token: str,
+        form: ConfirmForm | None = None,
+        blast: Blast | None = None,
+        notes: Sequence[Note] = (),
+    ) -> HttpResponse:
+        """Show what would be hit."""
+        if blast is None:
+            blast = self.ask(lambda: browser.blast(targets))
+        entries = blast.entries if blast else None
+        typed = self.typed(targets, entries, is_away=blast is None)
+        if form is None:
+            form = ConfirmForm(typed=typed, initial={"counted": entries})
+        lines = self._lines(blast)
+        found = [*notes]
+        if blast is None:
+            found.append(Note(_("Will be recorded now and done as soon as Redis answers."), level="info"))
+        return self.render(
+            naming.question(targets),
+            crumbs=self._crumbs(targets),
+            notes=found + self._busy(targets, lines),
+            form=form,
+            typed=typed,
+            token=token,
+            strip=self._strip(targets, blast, lines),
+            lines=lines[:TOP],
+            rest=_rest(lines[TOP:]),
+            shows_tenants=len({line.tenant for line in lines}) > 1,
+            steps=self._steps(targets, blast),
+            button=self._button(entries, blast),
+            back=self.back_url(targets),
+            is_pattern=any(target.kind == "pattern" for target in targets),
+        )
+
+    def _crumbs(self, targets: Sequence[Target]) -> list[Crumb]:
+        act = Crumb(_("Invalidate"))
+        tenants = {target.tenant for target in targets}
+        start = [Crumb(_("Tenants"), self.url("cacheadmin_tenant_list"))] if tenancy().has_tenants else []
+        if len(tenants) == 1 and ALL not in tenants:
+            tenant = next(t for t in tenants if not isinstance(t, All))
+            label = naming.tenant_label(tenant)
+            return [*start, Crumb(label, self.url("cacheadmin_tenant_detail", ids.tenant_id(tenant))), act]
+        return [*start, act]
+
+    def _lines(self, blast: Blast | None) -> list[Line]:
+        if blast is None:
+            return []
+        labels = naming.tenant_labels(row.tenant for row in blast.rows)
+        span = figures.Span.of(self.request.GET, self.access)
+        tenants = {row.tenant for row in blast.rows}
+        numbers = {tenant: figures.by_group(span, tenant) for tenant in tenants} if len(tenants) == 1 else {}
+        lines = []
+        for row in blast.rows:
+            counted = numbers.get(row.tenant, {}).get((row.alias, row.group), figures.NOTHING)
+            mean = counted.mean_compute
+            url = self.url("cacheadmin_entry_list", ids.tenant_id(row.tenant), ids.group_id(row.alias, row.group))
+            lines.append(
+                Line(
+                    group=row.group,
+                    alias=row.alias,
+                    tenant=labels[row.tenant],
+                    url=url,
+                    entries=row.entries,
+                    size_bytes=row.size_bytes,
+                    recompute=None if mean is None else mean * row.entries,
+                    reads=counted.requests,
+                )
+            )
+        return lines
+
+    def _strip(self, targets: Sequence[Target], blast: Blast | None, lines: Sequence[Line]) -> list[Figure]:
+        tenants, total = (blast.tenants, blast.tenants_total) if blast else (None, None)
+        aliases = len({line.alias for line in lines})
+        in_aliases = ngettext("in %(n)s alias", "in %(n)s aliases", aliases) % {"n": aliases} if lines else ""
+        entries = blast.entries if blast else None
+        size, _space, unit = formats.size(blast.size_bytes if blast else None).partition("\xa0")
+        known = [line.recompute for line in lines if line.recompute is not None]
+        work = sum(known) if known else None
+        found = [
+            Figure(
+                ngettext("Tenant", "Tenants", tenants or 1),
+                formats.number(tenants),
+                _("of %(n)s") % {"n": formats.number(total)} if total else "",
+            ),
+            Figure(ngettext("Group", "Groups", len(lines)), formats.number(len(lines) if blast else None), in_aliases),
+            Figure(ngettext("Entry", "Entries", entries or 0), formats.estimate(entries, not blast or blast.is_exact)),
+            Figure(_("Memory"), size, unit),
+            Figure(_("Work to recompute"), formats.duration(work)),
+        ]
+        return found if tenancy().has_tenants and (tenants or blast is None) else found[1:]
+
+    def _busy(self, targets: Sequence[Target], lines: Sequence[Line]) -> list[Note]:
+        reads = sum(line.reads or 0 for line in lines)
+        if reads < 100:
+            return []
+        text = _("%(n)s reads a minute use these entries. Each entry is computed anew by one worker only.")
+        title = _("%(whose)s: busy now.") % {"whose": naming.whose(targets)}
+        return [Note(text % {"n": formats.number(reads)}, title)]
+
+    def _steps(self, targets: Sequence[Target], blast: Blast | None) -> list[Step]:
+        """Return narrower scopes: the groups of a tenant, when all of it is meant."""
+        if blast is None or len(targets) != 1 or targets[0].kind not in ("tenant", "prefix"):
+            return []
+        whose = targets[0].tenant
+        rows: list[GroupCount] = [row for row in blast.rows if row.group and not isinstance(whose, All)]
+        url = self.url("cacheadmin_invalidate")
+        return [
+            Step(
+                _("Only %(group)s") % {"group": row.group},
+                f"{url}?on={ids.scope_id(Target('group', row.group, row.tenant, row.alias))}",
+                row.entries,
+            )
+            for row in sorted(rows, key=lambda row: row.entries)[:3]
+        ]
+
+    def _button(self, entries: int | None, blast: Blast | None) -> str:
+        if entries is None:
+            return _("Invalidate")
+        count = formats.estimate(entries, blast.is_exact if blast else True)
+        return ngettext("Invalidate %(n)s entry", "Invalidate %(n)s entries", entries) % {"n": count}
 
 
-class Warm(Page):
-    """Ask, then do."""
-
-    tab = "tenants"
-    template_name = "cacheadmin/base.html"
-
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
-        """Show it."""
-        return self.render(_("Warm"), crumbs=[Crumb(_("Warm"))])
+def _group_of(target: Target) -> str:
+    if target.kind == "group":
+        return target.name
+    return target.name.rpartition(":")[0] if target.kind == "key" else ""
 
 
-class Clear(Page):
-    """Ask, then do."""
-
-    tab = "tenants"
-    template_name = "cacheadmin/base.html"
-
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
-        """Show it."""
-        return self.render(_("Clear"), crumbs=[Crumb(_("Clear"))])
+def _rest(lines: Sequence[Line]) -> dict[str, Any] | None:
+    if not lines:
+        return None
+    known = [line.recompute for line in lines if line.recompute is not None]
+    return {
+        "count": len(lines),
+        "entries": sum(line.entries for line in lines),
+        "size_bytes": sum(line.size_bytes or 0 for line in lines),
+        "recompute": sum(known) if known else None,
+        "reads": sum(line.reads or 0 for line in lines) if any(line.reads is not None for line in lines) else None,
+    }

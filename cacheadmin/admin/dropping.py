@@ -1,0 +1,64 @@
+"""Which rules drop a group or an entry: read from the rules in force, without asking Redis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cacheadmin import rules
+from cacheadmin.exceptions import CacheAdminError
+from cacheadmin.models import InvalidationRule
+
+
+@dataclass(frozen=True, slots=True)
+class Dropper:
+    """A rule that drops what is shown."""
+
+    name: str
+    label: str
+    pk: int | None
+    """Of its row, where it stands in the database."""
+    is_by_tag: bool = False
+
+
+def rules_for(alias: str, group: str, tags: Sequence[str] = ()) -> list[Dropper]:
+    """
+    Return the enabled rules that drop a group, or a tag that an entry carries.
+
+    Cost: 1 query for the links.
+    """
+    try:
+        found = [rule for rule in rules.all_rules() if rule.enabled]
+    except CacheAdminError:  # a module of rules that cannot be imported: the doctor says so
+        return []
+    hits: list[tuple[rules.Rule, bool]] = []
+    for rule in found:
+        reach = {target.kind == "tag" for target in rule.targets if _reaches(target, alias, group, tags)}
+        if reach:
+            hits.append((rule, reach == {True}))
+    stored = [rule.name for rule, _by_tag in hits if rule.source == "database"]
+    keys = dict(InvalidationRule.objects.filter(name__in=stored).values_list("name", "pk")) if stored else {}
+    return [Dropper(rule.name, rule_label(rule), keys.get(rule.name), by_tag) for rule, by_tag in hits]
+
+
+def rule_label(rule: rules.Rule) -> str:
+    """Return a rule as a sentence without verbs: `InventoryItem → inventory_list, tag branch:{branch_id}`."""
+    targets = [target.name or target.kind for target in rule.targets]
+    shown = ", ".join(targets[:2]) + (" …" if len(targets) > 2 else "")
+    return f"{rule.model.rpartition('.')[2]} → {shown}"
+
+
+def _reaches(target: rules.RuleTarget, alias: str, group: str, tags: Sequence[str]) -> bool:
+    if target.alias not in (None, alias):
+        return False
+    if target.kind == "tenant":
+        return True
+    if target.kind in ("group", "fragment"):
+        return target.name == group
+    if target.kind == "prefix":
+        return group.startswith(target.name)
+    if target.kind == "tag":
+        pattern = re.sub(r"\\\{[^{}]*\\\}", ".*", re.escape(target.name))
+        return any(re.fullmatch(pattern, tag) for tag in tags)
+    return target.kind == "key" and target.name.rpartition(":")[0] == group

@@ -1,0 +1,31 @@
+"""The words and meanings of the states, said once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+STATES: Final[dict[str, tuple[str | Promise, str | Promise]]] = {
+    "live": (_("Live"), _("The next read is a hit.")),
+    "stale": (_("Stale"), _("Served while one worker recomputes it.")),
+    "orphan": (_("Orphan"), _("Never served again. Its memory is reclaimed soon.")),
+    "expired": (_("Expired"), _("Gone since this list was read.")),
+    "waiting": (_("Waiting"), _("Not served until its invalidation is done.")),
+    "done": (_("Done"), ""),
+    "running": (_("Running"), ""),
+    "failed": (_("Failed"), ""),
+    "cancelled": (_("Cancelled"), ""),
+}
+"""The word and the meaning of each state of an entry, an invalidation or a run."""
+
+
+def state_word(state: str) -> str:
+    """Return the word of a state."""
+    return str(STATES[state][0]) if state in STATES else state
+
+
+def state_meaning(state: str) -> str:
+    """Return what a state means, for hover and for readers."""
+    return str(STATES[state][1]) if state in STATES else ""

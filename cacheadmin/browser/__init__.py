@@ -1,0 +1,41 @@
+"""What is in the cache: tenants, groups, entries, plain keys. The only place that asks Redis for lists.
+
+Nothing here unpickles, and nothing here decides who may see what: callers pass tenants they have checked.
+"""
+
+from __future__ import annotations
+
+from .blast import Blast, blast
+from .counts import Away, GroupCount, away, groups_of, indexed_aliases
+from .entries import STATES, EntryPage, EntryRow, State, entries
+from .entry import EntryView, Scope, entry, key_target, logical_key
+from .plain import PlainKey, PlainPage, PlainValue, plain_estimate, plain_keys, plain_value
+from .reach import covers, waiting_targets
+
+__all__ = [
+    "STATES",
+    "Away",
+    "Blast",
+    "EntryPage",
+    "EntryRow",
+    "EntryView",
+    "GroupCount",
+    "PlainKey",
+    "PlainPage",
+    "PlainValue",
+    "Scope",
+    "State",
+    "away",
+    "blast",
+    "covers",
+    "entries",
+    "entry",
+    "groups_of",
+    "indexed_aliases",
+    "key_target",
+    "logical_key",
+    "plain_estimate",
+    "plain_keys",
+    "plain_value",
+    "waiting_targets",
+]
