@@ -20,6 +20,7 @@ from .layout import (
     MINUTE,
     TENANTS,
     TOTALS,
+    born_key,
     bucket_key,
     marks_key,
     numbers_of,
@@ -30,7 +31,7 @@ from .layout import (
     tenant_of,
     who,
 )
-from .servers import redis_aliases
+from .servers import INFO_SECTIONS, ServerInfo, redis_aliases, server_info
 
 logger = logging.getLogger("cacheadmin")
 
@@ -205,6 +206,14 @@ class Reader:
             return found
 
         return self._ask([("HGETALL", bucket_key(BOTH, step, start, shard)) for start, shard in places], parse)
+
+    def born(self) -> Later[float]:
+        """Ask when this site began to count, in seconds since 1970; 0.0 if that is not known."""
+        return self._ask([("GET", born_key())], lambda replies: float(replies[0] or 0.0))
+
+    def info(self) -> Later[ServerInfo | None]:
+        """Ask the server of the roll-ups about itself; None where the site has no Redis alias."""
+        return self._ask(list(INFO_SECTIONS), lambda replies: server_info(replies) if any(replies) else None)
 
     def samples(self, since: float, until: float) -> Later[list[Sample]]:
         """Ask for the servers' memory, by minute; in order of time."""

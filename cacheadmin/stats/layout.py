@@ -77,6 +77,11 @@ def marks_key() -> str:
     return base() + "k"
 
 
+def born_key() -> str:
+    """STRING: when this site began to count, in seconds since 1970."""
+    return base() + "born"
+
+
 def samples_key(start: int) -> str:
     """HASH of an hour: `<minute>:<server>` -> "used limit evicted"; `<minute>` alone says that somebody measures."""
     return f"{base()}s:{start // HOUR}"

@@ -32,6 +32,7 @@ from .layout import (
     KEEP_SAMPLES,
     MINUTE,
     base,
+    born_key,
     bucket_key,
     marks_key,
     numbers_text,
@@ -229,7 +230,12 @@ class Rollups:
 
     def _measure(self, to: Link, now: float) -> None:
         key, minute = samples_key(int(now)), int(now) // MINUTE
-        is_first, _ = to.call(("HSETNX", key, minute, ""), ("EXPIRE", key, KEEP_SAMPLES)).values
+        is_first, *_ = to.call(
+            ("HSETNX", key, minute, ""),
+            ("EXPIRE", key, KEEP_SAMPLES),
+            ("SET", born_key(), int(now), "NX"),
+            ("EXPIRE", born_key(), 31 * DAY),
+        ).values
         self._measured = minute
         if is_first != 1:
             return

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from redis.connection import parse_url
 
 from ..conf import cache_settings, config
 from ..connections import link, server_url
 
-_SECTIONS: Final = (("INFO", "server"), ("INFO", "memory"), ("INFO", "stats"), ("INFO", "keyspace"))
+INFO_SECTIONS: Final = (("INFO", "server"), ("INFO", "memory"), ("INFO", "stats"), ("INFO", "keyspace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,13 @@ def database(alias: str) -> int:
 
 def info(alias: str) -> ServerInfo:
     """Ask the server of an alias about itself. Cost: one round trip. Raises: CacheAway."""
+    return server_info(link(alias).call(*INFO_SECTIONS).values)
+
+
+def server_info(sections: Iterable[Any]) -> ServerInfo:
+    """Read the replies to INFO_SECTIONS."""
     facts: dict[str, str] = {}
-    for section in link(alias).call(*_SECTIONS).values:
+    for section in sections:
         if isinstance(section, bytes):
             facts.update(line.split(":", 1) for line in section.decode("utf-8", "replace").splitlines() if ":" in line)
     return ServerInfo(

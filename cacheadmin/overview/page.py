@@ -1,0 +1,275 @@
+"""Everything that the console's first page shows, put together from the roll-ups and from INFO."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ..exceptions import CacheAway
+from ..stats import EVERY_TENANT, OTHER, Mark
+from ..stats.history import Numbers, Reader
+from ..stats.layout import MINUTE, starts
+from ..tenancy import Everyone
+from .figures import Figure, figure, figures, hit_ratio, percentile_ms, total
+from .health import AliasRow, Server, alias_rows, look
+from .notes import Note, away, cause_of, deploy_at, fell_at
+from .ranges import DEFAULT_RANGE, RANGES, Now, Range, Span
+from .ranking import Order, Ranking, Row, fallen_of, rank, worst_of
+from .rows import Allowed, Group, dropped_a_minute, fold, summed
+from .series import Series, by_step, series
+from .sources import Sources, read
+
+UNKNOWN: Final = Figure()
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """The strip of numbers."""
+
+    hit_ratio: Figure = UNKNOWN
+    requests: Figure = UNKNOWN
+    """A second."""
+    p50_ms: Figure = UNKNOWN
+    p95_ms: Figure = UNKNOWN
+    cost: Figure = UNKNOWN
+    """Seconds of computing a minute."""
+    invalidations: Figure = UNKNOWN
+    """A minute."""
+    waiting: int | None = None
+    lag_seconds: float | None = None
+    used_bytes: int | None = None
+    limit_bytes: int | None = None
+    """None if a server has no limit."""
+    evicted: int | None = None
+    """Keys evicted in the range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The first page."""
+
+    range: Range
+    alias: str | None
+    now: float
+    notes: tuple[Note, ...]
+    """Worst first; empty when all is well."""
+    strip: Strip
+    series: Series
+    worst: Row[str | None] | None
+    """The worst of the busiest tenants, whose line the chart shows."""
+    marks: tuple[Mark, ...]
+    tenants: Ranking[str | None]
+    groups: Ranking[Group]
+    aliases: tuple[AliasRow, ...]
+    """Empty for a user who is bound to some tenants."""
+    is_known: bool
+    """Whether the counters could be read."""
+
+
+def overview(
+    within: Range = RANGES[DEFAULT_RANGE],
+    *,
+    alias: str | None = None,
+    tenants: Allowed = Everyone.EVERYONE,
+    order: Order = "cost",
+    waiting: int | None = None,
+    lag_seconds: float | None = None,
+    now: float | None = None,
+) -> Overview:
+    """
+    Return what the first page shows.
+
+    `tenants` are those the user may see: figures are then theirs alone, without shared data, memory and servers.
+    Cost:    two round trips to the server of the roll-ups, one to each other server. Grows with the buckets of the
+             range, with the tenants and groups that were active; never with the number of entries.
+    Raises:  nothing for a server that is away: it is a note.
+    """
+    span = Span(within, time.time() if now is None else now)
+    try:
+        found = read(span, tenants)
+        return _Page(span, alias, tenants, order, found).built(look(found.info), waiting, lag_seconds)
+    except CacheAway:
+        servers = look()
+        empty = series(starts(within.step, span.since, span.now), within.step, {}, {}, now=span.now)
+        return Overview(
+            range=within,
+            alias=alias,
+            now=span.now,
+            notes=tuple(away(servers)),
+            strip=Strip(waiting=waiting, lag_seconds=lag_seconds),
+            series=empty,
+            worst=None,
+            marks=(),
+            tenants=Ranking(),
+            groups=Ranking(),
+            aliases=alias_rows(servers, {}) if isinstance(tenants, Everyone) else (),
+            is_known=False,
+        )
+
+
+def is_other_tenant(name: tuple[str | None]) -> bool:
+    """Say whether this stands for tenants that were not counted apart."""
+    return name == (OTHER,)
+
+
+def is_other_group(name: Group) -> bool:
+    """Say whether this stands for groups that were not counted apart."""
+    return name[1] == OTHER
+
+
+class _Page:
+    """The figures of one view of the page, from what was read for it."""
+
+    def __init__(self, span: Span, alias: str | None, allowed: Allowed, order: Order, found: Sources) -> None:
+        self.span, self.alias, self.allowed, self.order, self.read = span, alias, allowed, order, found
+        self.step = span.range.step if isinstance(allowed, Everyone) else span.range.tenant_step
+        self.times = starts(self.step, span.since, span.now)
+        self.recent = span.now_of(found.recent, found.born)
+
+    def built(self, servers: tuple[Server, ...], waiting: int | None, lag_seconds: float | None) -> Overview:
+        """Put the page together. Cost: one round trip, for the lines of the tenants that miss most."""
+        coarse, newest = fold(self.read.tenants, self._whose), self._recent_tenants()
+        tenants = rank(coarse, newest, self.order, is_other=is_other_tenant)
+        worst, fallen = worst_of(newest, is_other=is_other_tenant), fallen_of(coarse, newest, is_other=is_other_tenant)
+        lines = self._lines({row.name[0] for row in fallen} | ({worst.name[0]} if worst else set()))
+        points = self._series(lines.get(worst.name[0]) if worst else None)
+        is_all = isinstance(self.allowed, Everyone)
+        shown = [s for s in servers if self.alias is None or self.alias in s.aliases]
+        return Overview(
+            range=self.span.range,
+            alias=self.alias,
+            now=self.span.now,
+            notes=(
+                *away(servers),
+                *(self._tenant_note(row, lines.get(row.name[0], {})) for row in fallen),
+                *self._group_notes(),
+                *([Note("empty")] if self.read.is_empty else ()),
+            ),
+            strip=self._strip(points, shown if is_all else [], waiting, lag_seconds),
+            series=points,
+            worst=Row(worst.name[0], worst.figures) if worst else None,
+            marks=tuple(self.read.marks),
+            tenants=Ranking(
+                tuple(Row(row.name[0], row.figures) for row in tenants.rows), tenants.others, tenants.others_count
+            ),
+            groups=self._groups(),
+            aliases=alias_rows(servers, self._ratios()) if is_all else (),
+            is_known=True,
+        )
+
+    # --- strip and charts -------------------------------------------------------------------------------------------
+
+    def _now(self) -> Numbers | None:
+        return total(n for names in self.recent.buckets for alias, n in names.items() if self.alias in (None, alias))
+
+    def _ratios(self) -> dict[str, float | None]:
+        return {alias: hit_ratio(numbers) for alias, numbers in summed(self.recent.buckets).items()}
+
+    def _series(self, worst: Mapping[int, float | None] | None) -> Series:
+        return series(
+            self.times,
+            self.step,
+            by_step(self.read.counts, self.step, self.alias),
+            by_step(self.read.latency, self.step, self.alias),
+            samples=self.read.samples,
+            worst=worst,
+            born=self.read.born or self.span.now,
+            now=self.span.now,
+        )
+
+    def _strip(self, points: Series, servers: list[Server], waiting: int | None, lag_seconds: float | None) -> Strip:
+        now = figures(self._now(), self.recent.minutes)
+        newest = self.span.now_of(self.read.recent_latency, self.read.born)
+        latency = total(n for names in newest.buckets for alias, n in names.items() if self.alias in (None, alias))
+        ratio = figure(now.hit_ratio, points.hit_ratio)
+        known = [server.info for server in servers if server.info is not None]
+        return Strip(
+            hit_ratio=Figure(ratio.value, ratio.median, ratio.change is not None and ratio.change <= -0.02),
+            requests=figure(None if now.requests is None else now.requests / MINUTE, points.requests),
+            p50_ms=figure(percentile_ms(latency, 0.50), points.p50_ms, times=1.5, least=1.0),
+            p95_ms=figure(percentile_ms(latency, 0.95), points.p95_ms, times=1.5, least=1.0),
+            cost=figure(now.cost, points.cost, times=1.5, least=1.0),
+            invalidations=figure(now.invalidations, points.invalidations, times=2.0, least=5.0),
+            waiting=waiting,
+            lag_seconds=lag_seconds,
+            used_bytes=sum(info.used_bytes for info in known) if known else None,
+            limit_bytes=sum(i.limit_bytes for i in known) if known and all(i.limit_bytes for i in known) else None,
+            evicted=sum(gone for gone in points.evicted if gone) if self.read.samples else None,
+        )
+
+    # --- who misses -------------------------------------------------------------------------------------------------
+
+    def _whose(self, name: tuple[str, str | None]) -> tuple[str | None] | None:
+        """Take the alias off a tenant's name. In a tuple, because None is a name: shared data."""
+        return (name[1],) if self.alias in (None, name[0]) and name[1] != EVERY_TENANT else None
+
+    def _recent_tenants(self) -> Now[tuple[str | None]]:
+        return self.span.now_of(fold(self.read.recent_tenants, self._whose), self.read.born)
+
+    def _of_alias(self, name: Group) -> Group | None:
+        return name if self.alias in (None, name[0]) else None
+
+    def _recent_groups(self) -> Now[Group]:
+        recent = fold(self.read.recent_groups, self._of_alias)
+        if isinstance(self.allowed, Everyone):
+            return self.span.now_of(recent, self.read.born)
+        since = min(recent)  # counts of one tenant's groups are kept by ten minutes only
+        return Now(list(recent.values()), since, self.span.minutes(since, self.span.now, self.read.born))
+
+    def _groups(self) -> Ranking[Group]:
+        newest = self._recent_groups()
+        names = list(summed(newest.buckets))
+        dropped = dropped_a_minute(self.read.lines, names, self.allowed, newest.since, newest.minutes)
+        coarse = fold(self.read.groups, self._of_alias)
+        return rank(coarse, newest, self.order, is_other=is_other_group, dropped=dropped)
+
+    def _lines(self, tenants: set[str | None]) -> dict[str | None, dict[int, float | None]]:
+        """Return the hit ratio of some tenants at each point of the chart. Cost: one round trip; none for no tenant."""
+        if not tenants:
+            return {}
+        reader, step = Reader(), self.span.range.tenant_step
+        asked = reader.tenants(starts(step, self.span.since, self.span.now), step, tenants)
+        reader.run()
+        found: dict[str | None, dict[int, float | None]] = {tenant: {} for tenant in tenants}
+        for start, names in fold(asked.value, self._whose).items():
+            for (tenant,), numbers in names.items():
+                for point in range(start, start + step, self.step):
+                    found[tenant][point] = hit_ratio(numbers)
+        return found
+
+    # --- notes ------------------------------------------------------------------------------------------------------
+
+    def _tenant_note(self, row: Row[tuple[str | None]], ratios: Mapping[int, float | None]) -> Note:
+        tenant, before = row.name[0], (row.figures.hit_ratio or 0.0) - (row.figures.change or 0.0)
+        since = fell_at(ratios, before)
+        return Note(
+            "tenant",
+            tenant=tenant,
+            hit_ratio=row.figures.hit_ratio,
+            before=before,
+            since=since,
+            cause=cause_of(self.read.lines, since, self.span.now, tenant=tenant) if since else None,
+            deploy=deploy_at(self.read.marks, since),
+        )
+
+    def _group_notes(self) -> list[Note]:
+        notes, coarse = [], fold(self.read.groups, self._of_alias)
+        for row in fallen_of(coarse, self._recent_groups(), is_other=is_other_group):
+            before = (row.figures.hit_ratio or 0.0) - (row.figures.change or 0.0)
+            since = fell_at({start: hit_ratio(names.get(row.name)) for start, names in coarse.items()}, before)
+            alias, group = row.name
+            notes.append(
+                Note(
+                    "group",
+                    aliases=(alias,),
+                    group=group,
+                    hit_ratio=row.figures.hit_ratio,
+                    before=before,
+                    since=since,
+                    cause=cause_of(self.read.lines, since, self.span.now, group=group) if since else None,
+                    deploy=deploy_at(self.read.marks, since),
+                )
+            )
+        return notes
