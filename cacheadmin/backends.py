@@ -27,6 +27,7 @@ from django_redis.util import CacheKey
 
 from . import invalidation, memory, transactions
 from .conf import alias_of, config
+from .connections import AWAY
 from .exceptions import CacheAway, UncacheableValue
 from .keys import Entry, logical, unescape
 from .scoped import ScopedKeys
@@ -151,14 +152,16 @@ class RedisCache(DjangoRedisCache):
         found = self._find(key, version)
         left = self._ask(lambda: found[0].store.remaining_ms(found[1]), None) if found else None
         if left is None:
-            return super().pttl(key, version=version, client=client)
+            ask = super().pttl
+            return self._ask(lambda: ask(key, version=version, client=client), 0)
         return None if left < 0 else left
 
     @staticmethod
     def _ask(question: Callable[[], Any], otherwise: Any) -> Any:
+        """Return the answer, or `otherwise` while the server is away."""
         try:
             return question()
-        except CacheAway:
+        except (CacheAway, *AWAY):
             return otherwise
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -263,9 +266,10 @@ class RedisCache(DjangoRedisCache):
         if value is None and ignore_key_check:
             self.set(key, delta, None, version)
             return delta
-        left, held = self.pttl(key, version), self.get(key, _MISSING, version)
+        held = self.get(key, _MISSING, version) if value == "other" else _MISSING
         if held is _MISSING:
             raise ValueError(f"Key {str(key)!r} not found")
+        left = self.pttl(key, version)
         self.set(key, held + delta, None if left is None else left / 1000, version)
         return held + delta
 
@@ -293,7 +297,8 @@ class RedisCache(DjangoRedisCache):
         ms = int(timeout.total_seconds() * 1000) if isinstance(timeout, timedelta) else int(timeout)
         if self._find(key, version) is not None and self.touch(key, ms / 1000, version):
             return True
-        return bool(super().pexpire(key, ms, version=version, client=client))
+        expire = super().pexpire
+        return bool(self._ask(lambda: expire(key, ms, version=version, client=client), False))
 
     def expire_at(self, key: Any, when: Any, version: int | None = None, client: Any = None) -> bool:
         """Let a value expire at a datetime or at seconds since 1970."""
@@ -309,7 +314,8 @@ class RedisCache(DjangoRedisCache):
         """Let a value never expire."""
         if self._find(key, version) is not None and self.touch(key, None, version):
             return True
-        return bool(super().persist(key, version=version, client=client))
+        persist = super().persist
+        return bool(self._ask(lambda: persist(key, version=version, client=client), False))
 
     def incr_version(self, key: Any, delta: int = 1, version: int | None = None, client: Any = None) -> int:
         """Move a value to another version. Cost: 3 round trips."""

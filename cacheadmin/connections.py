@@ -38,7 +38,8 @@ IDENTITY_SECONDS: Final = 1.0
 NO_IDENTITY: Final = bytes(8)
 """Identity of a server behind a proxy that hides INFO: constant, so a failover goes unnoticed."""
 
-_AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
+AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
+"""What redis-py raises when there is no answer; our own calls turn it into `CacheAway`."""
 _NOT_MASTER: Final = (ReadOnlyError, BusyLoadingError, MasterDownError)
 _DROPPED_OPTIONS: Final = (
     "retry",
@@ -137,7 +138,7 @@ class Link:
     def _close(line: _Line) -> None:
         try:
             line.connection.disconnect()
-        except _AWAY as error:
+        except AWAY as error:
             logger.debug("Closing a broken connection failed too: %s", error)
 
     # --- calls ------------------------------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ class Link:
             return self._call_new(commands)
         try:
             replies = self._exchange(line, commands)
-        except _AWAY as error:
+        except AWAY as error:
             self._close(line)
             if not again or isinstance(error, (redis.TimeoutError, TimeoutError)):
                 raise self._failed(error) from error
@@ -179,7 +180,7 @@ class Link:
     def _is_dead(self, line: _Line) -> bool:
         try:
             return bool(line.connection.can_read(0))
-        except _AWAY:
+        except AWAY:
             return True
 
     def _call_new(self, commands: tuple[tuple[Any, ...], ...]) -> Replies:
@@ -188,7 +189,7 @@ class Link:
             line.connection.connect()
             self._ask_identity(line)
             replies = self._exchange(line, commands)
-        except (*_AWAY, RedisError) as error:
+        except (*AWAY, RedisError) as error:
             self._close(line)
             raise self._failed(error) from error
         except BaseException:
@@ -228,7 +229,7 @@ class Link:
     def _read(connection: Any) -> Any:
         try:
             return connection.read_response()
-        except _AWAY:
+        except AWAY:
             raise
         except ResponseError as error:
             return error

@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_server] = server = Server.start()
     os.environ["REDIS_URL"] = server.url
     os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
+    os.environ["SHOP_TIMEOUT_MS"] = "2000"  # a busy machine is no outage; tests of outages set their own
     from django.conf import settings
 
     settings.DATABASES  # noqa: B018 - loads the settings, which pytest-django takes as the sign to call django.setup()

@@ -84,6 +84,8 @@ class Codec:
             if verified is None:
                 raise pickle.UnpicklingError("The payload is not signed with this site's key.")
             payload = verified
+        elif codec != envelope.VALUE:
+            raise pickle.UnpicklingError(f"There is no codec {codec}.")
         if self._plain_pickle:
             return pickle.loads(payload)  # noqa: S301 - our own value, whose header was just compared
         data = bytes(payload)

@@ -122,6 +122,7 @@ CACHES = {
 
 CACHEADMIN = {
     "TENANCY": "shop.cache.Tenancy",
+    "TIMEOUT_MS": int(os.environ.get("SHOP_TIMEOUT_MS", "100")),
 }
 
 AUTH_USER_MODEL = "shop.User"
