@@ -42,12 +42,21 @@ def test_lists_rules_of_code_and_of_the_database(run):
         targets=[{"kind": "prefix", "name": "inventory"}],
         warm=True,
     )
-    rows = {line.split("  ")[0]: line for line in run().splitlines()}
-    assert "shop.InventoryItem" in rows["stock"]
-    assert "update: quantity" in rows["stock"]
-    assert "prefix:inventory, then warms" in rows["stock"]
-    assert "database" in rows["stock"]
-    assert "code:shop.cache_rules" in rows["sales"]
+    out = run()
+    assert (
+        "stock (database)\n"
+        "    when    shop.InventoryItem: update, if one of these fields: quantity\n"
+        "    tenant  the row's own\n"
+        "    drops   prefix:inventory, then warms\n"
+    ) in out
+    assert "sales (code:shop.cache_rules)\n" in out
+
+
+def test_a_rule_that_is_switched_off_says_so(run):
+    InvalidationRule.objects.create(
+        name="sales", model="shop.Sale", targets=[{"kind": "tenant", "name": ""}], enabled=False
+    )
+    assert "sales (database), switched off\n" in run()
 
 
 def test_as_json_with_the_fields_of_a_rule(run):

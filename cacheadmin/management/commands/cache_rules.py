@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from argparse import ArgumentParser
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import CommandError
 
 from ... import rules
 from ...rules import Problem, Rule
 from ..base import CacheCommand, count
+
+WIDTH: Final = 100
+
+TENANTS: Final = {"": "the row's own", "*": "all tenants", "-": "shared data"}
 
 
 class Command(CacheCommand):
@@ -36,10 +41,28 @@ class Command(CacheCommand):
         if options["format"] == "json":
             self.emit([_as_json(rule) for rule in found])
         elif found:
-            self.table(("Rule", "Model", "When", "Tenant from", "Drops", "Source", "On"), map(_row, found))
+            for rule in found:
+                self._tell(rule)
         else:
             whose = f" for {options['model']}" if options["model"] else ""
             self.say(f"No rules{whose}. What is cached expires by its timeout only, or is invalidated by hand.")
+
+    def _tell(self, rule: Rule) -> None:
+        self.say(f"{rule.name} ({rule.source})" + ("" if rule.enabled else ", switched off"))
+        only = f", if one of these fields: {', '.join(rule.fields)}" if rule.fields else ""
+        lines = [
+            ("when", f"{rule.model}: {', '.join(rule.events)}{only}"),
+            ("tenant", TENANTS.get(rule.tenant, f"from {rule.tenant}")),
+            ("drops", ", ".join(map(str, rule.targets)) + (", then warms" if rule.warm else "")),
+            ("note", rule.note),
+        ]
+        for head, text in lines:
+            if text:
+                first, rest = f"    {head:<8}", " " * 12
+                self.say(
+                    textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+                )
+        self.say()
 
     def _check(self, options: dict[str, Any]) -> None:
         total, problems = len(rules.all_rules()), rules.problems()
@@ -52,13 +75,6 @@ class Command(CacheCommand):
             raise CommandError(f"{count(len(problems), 'problem')} in {count(total, 'rule')}.")
         if options["format"] == "text":
             self.say(f"{count(total, 'rule')}, nothing wrong.")
-
-
-def _row(rule: Rule) -> tuple[str, ...]:
-    when = ", ".join(rule.events) + (f": {', '.join(rule.fields)}" if rule.fields else "")
-    tenant = {"": "itself", "*": "all tenants", "-": "shared data"}.get(rule.tenant, rule.tenant)
-    targets = ", ".join(map(str, rule.targets)) + (", then warms" if rule.warm else "")
-    return rule.name, rule.model, when, tenant, targets, rule.source, "yes" if rule.enabled else "no"
 
 
 def _as_json(rule: Rule) -> dict[str, Any]:
