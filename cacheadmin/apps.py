@@ -15,9 +15,9 @@ class CacheAdminConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Begin to notice writes and the ends of transactions; register the system checks."""
-        for room in ("writes", "checks"):
+        """Begin to notice writes and the ends of transactions, and to export counters; register the system checks."""
+        for room in ("writes", "prometheus", "checks"):
             if find_spec(f"cacheadmin.{room}"):
                 module = import_module(f"cacheadmin.{room}")
-                if room == "writes":
+                if room != "checks":
                     module.install()
