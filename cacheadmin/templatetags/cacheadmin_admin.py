@@ -9,7 +9,7 @@ from typing import Any
 from django import template
 from django.template.loader import render_to_string
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from cacheadmin.admin import formats, words
 from cacheadmin.preview.values import visible
@@ -42,7 +42,7 @@ def cacheadmin_when(when: dt.datetime | float | None) -> str | SafeString:
 @register.simple_tag
 def cacheadmin_sign(state: str) -> SafeString:
     """Return the sign of a state or of a note's level."""
-    return render_to_string("cacheadmin/includes/sign.html", {"state": state}).strip()  # type: ignore[return-value]
+    return mark_safe(render_to_string("cacheadmin/includes/sign.html", {"state": state}).strip())  # noqa: S308 - ours
 
 
 @register.inclusion_tag("cacheadmin/includes/state.html")
