@@ -1,6 +1,6 @@
 // Tables with boxes: one box for all rows, how many are selected; and forms that are sent when a choice changes.
 
-const boxes = [...document.querySelectorAll('input[type="checkbox"][name="chosen"]')];
+const boxes = [...document.querySelectorAll('input[type="checkbox"]:is([name="chosen"], [name="_selected_action"])')];
 const all = document.querySelector("[data-cacheadmin-all]");
 const said = document.querySelector("[data-cacheadmin-selected]");
 

@@ -1,0 +1,237 @@
+"""The rules in one table: those of the database and those in code, what is wrong with them, how often they fired."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+from urllib.parse import urlencode
+
+from django.contrib.admin import AdminSite
+from django.utils.translation import gettext as _
+
+from cacheadmin.exceptions import CacheAway, InvalidRule
+from cacheadmin.models import InvalidationRule
+from cacheadmin.rules import Problem, Rule, code_rules, validate
+from cacheadmin.stats.history import Reader
+
+from .pages import url_to
+from .rule_files import target_text
+from .rule_form import EVENT_LABELS, model_label, sentence_of
+from .rule_resource import rule_of
+
+DAY: Final = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """How often a rule fired in the last day."""
+
+    times: int = 0
+    last: float | None = None
+    """Seconds since 1970, to the minute."""
+
+    @property
+    def per_minute(self) -> float:
+        return self.times / (DAY / 60)
+
+
+NEVER: Final = Fired()
+
+
+def fired(now: float | None = None) -> dict[str, Fired] | None:
+    """
+    Return how often each rule fired in the last 24 hours, by its name; None while that cannot be known.
+
+    A transaction that a rule fires for drops several things at once: it counts once a tenant.
+    Cost: 1 round trip.
+    """
+    until = time.time() if now is None else now
+    reader = Reader()
+    answer = reader.dropped(until - DAY, until)
+    try:
+        reader.run()
+        lines = [line for line in answer.value if line.source in ("rule", "relay")]
+    except (CacheAway, AttributeError):
+        return None
+    most: dict[tuple[str, int, str | None], int] = {}
+    for line in lines:
+        for name in line.name.split(", "):
+            cell = (name, line.at, line.tenant)
+            most[cell] = max(most.get(cell, 0), line.count)
+    found: dict[str, Fired] = {}
+    for (name, at, _tenant), count in most.items():
+        known = found.get(name, NEVER)
+        found[name] = Fired(known.times + count, max(known.last or 0.0, float(at)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class RuleRow:
+    """One rule as the list shows it."""
+
+    name: str
+    rule: Rule | None
+    """None if its row cannot be read."""
+    sentence: str
+    when: str
+    tenant: str
+    source: str
+    """`database`, or the file that it stands in."""
+    is_on: bool
+    pk: int | None = None
+    url: str = ""
+    state: Literal["", "broken", "replaced"] = ""
+    problems: Sequence[Problem] = ()
+    fired: Fired | None = None
+    override_url: str = ""
+    replaced_by: str = ""
+    """URL of the rule that stands in its place."""
+    targets: Sequence[str] = ()
+
+    @property
+    def is_code(self) -> bool:
+        return self.pk is None
+
+    @property
+    def model(self) -> str:
+        return self.rule.model if self.rule else ""
+
+    @property
+    def aliases(self) -> set[str]:
+        """The aliases its targets name; empty means all."""
+        return {target.alias or "" for target in self.rule.targets} if self.rule else set()
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The rules, and what kept some from being listed."""
+
+    rows: Sequence[RuleRow]
+    error: str = ""
+    """Why the rules in code cannot be read."""
+    knows_fired: bool = True
+
+
+def listed(site: AdminSite, *, may_add: bool, with_figures: bool) -> Listed:
+    """Return every rule. Cost: one query, and one round trip for the figures."""
+    counts = fired() if with_figures else None
+    stored = list(InvalidationRule.objects.order_by("name"))
+    pks = {row.name: row.pk for row in stored}
+    rows = [_stored(site, row) for row in stored]
+    error = ""
+    try:
+        rows += [_of_code(site, rule, pks.get(rule.name), may_add=may_add) for rule in code_rules()]
+    except InvalidRule as failure:
+        error = str(failure)
+    return Listed(
+        rows=[replace(row, fired=None if counts is None else counts.get(row.name, NEVER)) for row in rows],
+        error=error,
+        knows_fired=counts is not None,
+    )
+
+
+def _stored(site: AdminSite, row: InvalidationRule) -> RuleRow:
+    url = url_to(site, "cacheadmin_invalidationrule_change", row.pk)
+    try:
+        rule = rule_of(row)
+    except InvalidRule as error:
+        problem = Problem("targets", str(error))
+        return RuleRow(row.name, None, row.model, "–", "", "database", row.enabled, row.pk, url, "broken", (problem,))
+    problems = tuple(validate(rule))
+    return replace(described(rule), pk=row.pk, url=url, state="broken" if problems else "", problems=problems)
+
+
+def _of_code(site: AdminSite, rule: Rule, replaced_by: int | None, *, may_add: bool) -> RuleRow:
+    row = described(rule)
+    if replaced_by is not None:
+        url = url_to(site, "cacheadmin_invalidationrule_change", replaced_by)
+        return replace(row, state="replaced", replaced_by=url)
+    problems = tuple(validate(rule))
+    query = urlencode({"override": rule.name})
+    override = f"{url_to(site, 'cacheadmin_invalidationrule_add')}?{query}" if may_add else ""
+    return replace(row, state="broken" if problems else "", problems=problems, override_url=override)
+
+
+def described(rule: Rule) -> RuleRow:
+    """Return what a list says about a rule itself."""
+    return RuleRow(
+        name=rule.name,
+        rule=rule,
+        sentence=sentence_of(rule.model, rule.targets),
+        when=when_of(rule),
+        tenant=tenant_of(rule),
+        source=source_of(rule),
+        is_on=rule.enabled,
+        targets=[target_text(target.to_json()) for target in rule.targets],
+    )
+
+
+def when_of(rule: Rule) -> str:
+    """Say when a rule fires: "changed: quantity, status", "created, changed, deleted"."""
+    labels = [str(EVENT_LABELS.get(event, event)) for event in rule.events]
+    text = ", ".join(labels)
+    if not rule.fields:
+        return text
+    shown = ", ".join(rule.fields[:4]) + (_(" and %(n)s more") % {"n": len(rule.fields) - 4} if rule.fields[4:] else "")
+    return f"{text}: {shown}"
+
+
+def tenant_of(rule: Rule) -> str:
+    """Say where a rule takes the tenant from."""
+    return {"": _("found by itself"), "*": _("all tenants"), "-": _("shared data")}.get(
+        rule.tenant, rule.tenant.replace("__", " → ")
+    )
+
+
+def source_of(rule: Rule) -> str:
+    """Return where a rule is written: `database`, or `shop/cache_rules.py`."""
+    module = rule.source.removeprefix("code:")
+    return rule.source if module == rule.source else module.replace(".", "/") + ".py"
+
+
+# --- what the list is asked for ---------------------------------------------------------------------------------------
+
+SOURCES: Final = ("database", "code")
+STATES: Final = ("on", "off", "broken", "never")
+
+
+def chosen(
+    rows: Iterable[RuleRow], *, search: str = "", source: str = "", state: str = "", model: str = "", alias: str = ""
+) -> list[RuleRow]:
+    """Return the rows that fit all filters."""
+    text = search.casefold()
+    return [
+        row
+        for row in rows
+        if (not text or text in f"{row.name} {row.sentence} {row.model} {row.when}".casefold())
+        and (not source or (source == "code") == row.is_code)
+        and (not state or _is(row, state))
+        and (not model or row.model == model)
+        and (not alias or alias in row.aliases or "" in row.aliases)
+    ]
+
+
+def _is(row: RuleRow, state: str) -> bool:
+    if state == "broken":
+        return row.state == "broken"
+    if state == "never":
+        return row.fired is not None and not row.fired.times and row.state != "replaced"
+    return row.state != "replaced" and row.is_on == (state == "on")
+
+
+def ordered(rows: Iterable[RuleRow], order: str) -> list[RuleRow]:
+    """Return rows in an asked order; broken ones first in the usual one, ties by name."""
+    found = sorted(rows, key=lambda row: (row.name.casefold(), row.is_code))
+    field, turned = order.removeprefix("-"), order.startswith("-")
+    if field == "fired":
+        found.sort(key=lambda row: row.fired.times if row.fired else 0, reverse=turned)
+        found.sort(key=lambda row: {"broken": 0, "replaced": 2}.get(row.state, 1))
+    elif field == "model":
+        found.sort(key=lambda row: model_label(row.model), reverse=turned)
+    elif field == "source":
+        found.sort(key=lambda row: row.source, reverse=turned)
+    elif turned:
+        found.reverse()
+    return found
