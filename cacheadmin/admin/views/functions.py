@@ -2,31 +2,333 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from ..pages import Crumb, Page
+from cacheadmin import browser
+from cacheadmin.admin import figures, formats, ids, naming, one_group, paging, worth
+from cacheadmin.admin.misses import a_minute
+from cacheadmin.admin.pages import Crumb, Figure, Note, Page
+from cacheadmin.browser import GroupCount
+from cacheadmin.conf import cache_settings
+from cacheadmin.functions import registry
+from cacheadmin.overview import RANGES, Figures, group_rows
+from cacheadmin.rules import Rule
+from cacheadmin.targets import ALL, Target
+from cacheadmin.tenancy import Everyone, tenancy
+
+ORDERS: Final = ("-saved", "name", "alias", "ratio", "-compute", "-entries", "-size")
+
+TENANTS_COUNTED: Final = 200
+"""Tenants whose entries are counted; for more these stand for the rest."""
+
+NOTHING: Final = Figures()
+
+Key = tuple[str, str]
+"""Alias and group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is in the cache of one group."""
+
+    entries: int
+    size_bytes: int
+    tenants: int
+    is_estimate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One function as the list shows it."""
+
+    function: worth.Function
+    url: str
+    where: str
+    figures: Figures
+    saved: float | None
+    held: Held | None
+    timeout: str
+    rules: Sequence[Rule]
+    advice: Sequence[str]
+
+    @property
+    def more(self) -> int:
+        """Pieces of advice beside the first."""
+        return len(self.advice) - 1
+
+    def sort_key(self, field: str) -> float:
+        """Return the number to sort by."""
+        value = {
+            "saved": self.saved,
+            "ratio": self.figures.hit_ratio,
+            "compute": self.figures.mean_compute,
+            "entries": self.held and self.held.entries,
+            "size": self.held and self.held.size_bytes,
+        }[field]
+        return value if value is not None else (2.0 if field == "ratio" else -1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRow:
+    """One tenant of a function's page."""
+
+    label: str
+    url: str
+    scope: str
+    figures: Figures
+    requests: str
+    misses: str
+
+
+def timeout_text(function: worth.Function) -> str:
+    """Return for how long its entries are kept, in words."""
+    seconds = function.timeout
+    if seconds is not None and not isinstance(seconds, int | float):
+        seconds = cache_settings(function.alias).get("TIMEOUT", 300)
+    return _("for ever") if seconds is None else formats.duration(seconds)
+
+
+def whose_text(function: worth.Function) -> str:
+    """Return how it is known whose an entry is, in words."""
+    if function.tenant_parameter:
+        return _("the tenant in the argument %(name)s") % {"name": function.tenant_parameter}
+    if function.shared:
+        return _("shared on purpose")
+    return _("the tenant active in the context, else shared")
+
+
+def warmed_text(function: worth.Function) -> str:
+    """Return what warming calls it with, in words."""
+    if function.warm_with is None:
+        return _("nothing")
+    if callable(function.warm_with):
+        return _("computed for each tenant")
+    count = len(list(function.warm_with))
+    return ngettext("%(n)s call for each tenant", "%(n)s calls for each tenant", count) % {"n": formats.number(count)}
+
+
+def held_by(page: Page, alias: str | None) -> dict[Key, Held] | None:
+    """Return what each group holds, over the tenants a user may see; None while Redis is away."""
+    seen = page.access.tenants
+    tenants: list[str | None] = [tenant.id for tenant in tenancy().list()] if isinstance(seen, Everyone) else [*seen]
+    asked: list[str | None] = [*([None] if page.access.sees(None) else []), *tenants[:TENANTS_COUNTED]]
+    counts = page.ask(lambda: browser.groups_of(asked, alias=alias, weigh=1))
+    if counts is None:
+        return None
+    by_key: dict[Key, list[GroupCount]] = defaultdict(list)
+    for count in counts:
+        by_key[count.alias, count.group].append(count)
+    scale = max(1.0, len(tenants) / TENANTS_COUNTED)
+    return {
+        key: Held(
+            entries=round(sum(count.entries for count in some) * scale),
+            size_bytes=round(sum(count.size_bytes or 0 for count in some) * scale),
+            tenants=round(len({count.tenant for count in some} - {None}) * scale),
+            is_estimate=scale > 1,
+        )
+        for key, some in by_key.items()
+    }
+
+
+def numbers_of(page: Page, span: figures.Span) -> dict[Key, Figures]:
+    """Return what was counted for each group, over the tenants a user may see."""
+    found = page.ask(lambda: group_rows(RANGES[span.range], alias=span.alias, tenants=page.access.tenants))
+    return found or {}
 
 
 class FunctionList(Page):
-    """All cached functions of the site."""
+    """All cached functions that were imported."""
 
     tab = "functions"
-    template_name = "cacheadmin/base.html"
+    template_name = "cacheadmin/functions.html"
 
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
-        """Show it."""
-        return self.render(_("Cached functions"), crumbs=[Crumb(_("Cached functions"))])
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """List them by what they save."""
+        wish = paging.asked(request.GET, orders=ORDERS, size=50)
+        span = figures.Span.of(request.GET, self.access)
+        chosen = wish.value("show", ("unruled", "unwarmed", "advice"))
+        rows = [row for row in self._rows(span, wish.search) if _is_shown(row, chosen)]
+        field, turned = wish.order.removeprefix("-"), wish.order.startswith("-")
+        rows.sort(
+            key=lambda row: (row.function.alias, row.function.name) if field == "alias" else ("", row.function.name)
+        )
+        if field not in ("name", "alias"):
+            rows.sort(key=lambda row: row.sort_key(field), reverse=turned)
+        elif turned:
+            rows.reverse()
+        shown, pager = paging.page_of(rows, wish)
+        segments = [("", _("All")), ("unruled", _("No rule")), ("unwarmed", _("Not warmed")), ("advice", _("Advice"))]
+        return self.render(
+            _("Cached functions"),
+            crumbs=[Crumb(_("Cached functions"))],
+            wish=wish,
+            span=span,
+            rows=shown,
+            pager=pager,
+            columns=paging.columns(_heads(), wish),
+            largest=max((row.saved or 0.0 for row in rows), default=0.0),
+            segments=[(label, wish.link(show=value), value == chosen) for value, label in segments],
+            kept=[(name, request.GET[name]) for name in ("q", "show", "o") if name in request.GET],
+            is_empty=not registry,
+        )
+
+    def _rows(self, span: figures.Span, search: str) -> list[Row]:
+        known, held = worth.rules(), held_by(self, span.alias)
+        numbers = numbers_of(self, span)
+        rows = []
+        for function in registry.values():
+            if span.alias not in (None, function.alias) or search.casefold() not in function.name.casefold():
+                continue
+            key = (function.alias, function.group)
+            counted, dropped_by = numbers.get(key, NOTHING), worth.rules_of(function, known)
+            rows.append(
+                Row(
+                    function=function,
+                    url=self.url("cacheadmin_function_detail", function.name),
+                    where=worth.where_is(function),
+                    figures=counted,
+                    saved=counted.saved,
+                    held=held.get(key, Held(0, 0, 0, False)) if held is not None else None,
+                    timeout=timeout_text(function),
+                    rules=dropped_by,
+                    advice=worth.advice(function, counted, len(dropped_by)),
+                )
+            )
+        return rows
+
+
+def _is_shown(row: Row, chosen: str) -> bool:
+    if chosen == "unruled":
+        return not row.rules
+    if chosen == "unwarmed":
+        return row.function.warm_with is None
+    return chosen != "advice" or bool(row.advice)
+
+
+def _heads() -> list[dict[str, Any]]:
+    return [
+        {"label": _("Function"), "sort": "name"},
+        {"label": _("Alias"), "sort": "alias", "is_low": True},
+        {"label": _("Group"), "is_low": True},
+        {"label": _("Timeout"), "is_number": True, "is_low": True},
+        {"label": _("Hit ratio"), "sort": "ratio", "is_number": True},
+        {"label": _("Mean compute"), "sort": "-compute", "is_number": True, "is_low": True},
+        {"label": _("Saved a minute"), "sort": "-saved", "is_number": True, "title": _("Compute time spared by hits")},
+        {"label": _("Entries"), "sort": "-entries", "is_number": True, "is_low": True},
+        {"label": _("Size"), "sort": "-size", "is_number": True, "is_low": True},
+        {"label": _("Tenants"), "is_number": True, "is_low": True},
+        {"label": _("Rules"), "is_number": True},
+        {"label": _("Advice"), "is_low": True},
+    ]
 
 
 class FunctionDetail(Page):
-    """One cached function."""
+    """One cached function: signature, charts, tenants, rules."""
 
     tab = "functions"
-    template_name = "cacheadmin/base.html"
+    template_name = "cacheadmin/function.html"
 
-    def get(self, request: HttpRequest, **ids: Any) -> HttpResponse:
+    def get(self, request: HttpRequest, function: str) -> HttpResponse:
         """Show it."""
-        return self.render(_("Cached functions"), crumbs=[Crumb(_("Cached functions"))])
+        found = registry.get(function)
+        if found is None:
+            return self.gone()
+        span = figures.Span.of(request.GET, self.access)
+        key = (found.alias, found.group)
+        numbers = numbers_of(self, span).get(key, NOTHING)
+        held = held_by(self, found.alias)
+        rules = worth.rules_of(found, worth.rules())
+        counted = self.ask(lambda: one_group.look(key, RANGES[span.range], self.access.tenants))
+        sheet = counted.sheet if counted else None
+        return self.render(
+            found.name,
+            crumbs=[Crumb(_("Cached functions"), self.url("cacheadmin_function_list")), Crumb(found.name)],
+            notes=[Note(text, level="info") for text in worth.advice(found, numbers, len(rules))],
+            function=found,
+            where=worth.where_is(found),
+            signature=f"{found.__name__}{found.arguments.signature}",
+            timeout=timeout_text(found),
+            whose=whose_text(found),
+            warmed=warmed_text(found),
+            tags=_("computed") if callable(found.tags) else ", ".join(found.tags),
+            span=span,
+            strip=self._strip(numbers, held.get(key) if held is not None else None),
+            sheet=sheet,
+            sheet_json=sheet.to_json() if sheet else None,
+            tenants=self._tenants(found, counted.tenants if counted else []),
+            rules=[(rule, self._rule_url(rule)) for rule in rules],
+            scope=self._scope(found),
+            is_for_all=not self.access.is_bound,
+            invalidate_url=self.url("cacheadmin_invalidate"),
+            warm_url=self.url("cacheadmin_warm"),
+        )
+
+    def gone(self) -> HttpResponse:
+        """Say that no such function is known to this process."""
+        text = _("No function of that name is cached, or its module was not imported by this process.")
+        return self.missing(_("Not found"), text)
+
+    def _scope(self, function: worth.Function) -> str:
+        seen = self.access.tenants
+        if isinstance(seen, Everyone):
+            return ids.scope_id(Target("group", function.group, ALL, function.alias))
+        mine = sorted(seen)[: ids.SCOPE_TARGETS]
+        return (
+            ids.scope_id([Target("group", function.group, tenant, function.alias) for tenant in mine]) if mine else ""
+        )
+
+    def _strip(self, numbers: Figures, held: Held | None) -> list[Figure]:
+        saved, _space, saved_unit = formats.duration(numbers.saved).partition(" ")
+        cost, _space, cost_unit = formats.duration(numbers.cost).partition(" ")
+        compute, _space, unit = formats.duration(numbers.mean_compute).partition(" ")
+        moved = formats.points(numbers.change) if numbers.change and abs(numbers.change) >= 0.0005 else ""
+        sign = "▲" if numbers.change and numbers.change > 0 else "▼"
+        return [
+            Figure(
+                _("Hit ratio"),
+                formats.percent(numbers.hit_ratio, 1),
+                note=_("%(sign)s %(points)s points") % {"sign": sign, "points": moved} if moved else "",
+                level="bad" if numbers.is_worse else "",
+            ),
+            Figure(_("Requests"), a_minute(numbers.requests), _("/min")),
+            Figure(_("Misses"), a_minute(numbers.misses), _("/min")),
+            Figure(_("Mean compute"), compute, unit),
+            Figure(_("Cost a minute"), cost, cost_unit),
+            Figure(_("Saved a minute"), saved, saved_unit),
+            Figure(
+                _("Entries"),
+                formats.compact(held.entries if held else None),
+                note=figures.about(held.size_bytes) if held else "",
+            ),
+        ]
+
+    def _tenants(self, function: worth.Function, found: Sequence[tuple[str | None, Figures]]) -> list[TenantRow]:
+        labels = naming.tenant_labels(tenant for tenant, _figures in found)
+        return [
+            TenantRow(
+                label=labels[tenant],
+                url=self.url(
+                    "cacheadmin_entry_list", ids.tenant_id(tenant), ids.group_id(function.alias, function.group)
+                ),
+                scope=ids.scope_id(Target("group", function.group, tenant, function.alias)),
+                figures=counted,
+                requests=a_minute(counted.requests),
+                misses=a_minute(counted.misses),
+            )
+            for tenant, counted in found
+            if self.access.sees(tenant)
+        ]
+
+    def _rule_url(self, rule: Rule) -> str:
+        try:
+            return f"{self.url('cacheadmin_invalidationrule_changelist')}?q={rule.name}"
+        except NoReverseMatch:  # a site that registered the console without the rules
+            return ""

@@ -1,0 +1,185 @@
+"""*Who misses*: tenants or groups ranked by what their misses cost, and all others together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from cacheadmin import browser
+from cacheadmin.admin import formats, ids, naming, paging
+from cacheadmin.admin.pages import Page
+from cacheadmin.functions import registry
+from cacheadmin.overview import Figures, Overview, Ranking
+from cacheadmin.tenancy import tenancy
+
+TENANTS_COUNTED: Final = 50
+"""Tenants up to which a group's entries are counted over all of them."""
+
+K = TypeVar("K", bound=Hashable)
+Held = Mapping[K, tuple[int, int]]
+"""Name -> entries, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    label: str
+    small: str
+    url: str
+    figures: Figures
+    requests: str
+    misses: str
+    invalidations: str
+    share: str = ""
+    """Its cost as a share of the largest, as HTML writes numbers."""
+    entries: str = formats.UNKNOWN
+    size: str = formats.UNKNOWN
+    is_sum: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Misses:
+    """The table, with its switches."""
+
+    rows: Sequence[Row]
+    columns: Sequence[paging.Column]
+    whose: Sequence[tuple[str, str, bool]]
+    """Label, link, whether it is chosen."""
+    all_url: str
+    all_label: str
+
+
+def a_minute(value: float | None) -> str:
+    """Return a rate for a table: one decimal below ten."""
+    if value is None or value == 0 or value >= 9.95:
+        return formats.number(None if value is None else round(value))
+    return formats.number(value, 1) if value >= 0.05 else f"<{formats.number(0.1, 1)}"
+
+
+def misses(page: Page, found: Overview, wish: paging.Asked, alias: str | None) -> Misses:
+    """Return the table. Cost: at most two round trips an alias, for entries and memory."""
+    has_tenants = tenancy().has_tenants
+    is_groups = not has_tenants or wish.value("who", ("groups",)) == "groups"
+    rows = _groups(page, found.groups, alias) if is_groups else _tenants(page, found.tenants, alias)
+    if is_groups or page.access.is_bound:
+        all_label, all_page = _("All groups"), "cacheadmin_group_list"
+    else:
+        count = found.tenants.others_count + len(found.tenants.rows)
+        all_label = ngettext("%(n)s tenant with reads", "All %(n)s tenants with reads", count)
+        all_label, all_page = all_label % {"n": formats.number(count)}, "cacheadmin_tenant_list"
+    return Misses(
+        rows=rows,
+        columns=_columns(wish, _("Group") if is_groups else _("Tenant")),
+        whose=[
+            (_("Tenants"), wish.link(who=None), not is_groups),
+            (_("Groups"), wish.link(who="groups"), is_groups),
+        ]
+        if has_tenants
+        else [],
+        all_url=page.url(all_page),
+        all_label=all_label,
+    )
+
+
+def _columns(wish: paging.Asked, first: str) -> list[paging.Column]:
+    """Return the heads; one sorts by what is worst, so always the largest first."""
+
+    def sortable(label: str, name: str, **more: Any) -> paging.Column:
+        is_on = wish.order.removeprefix("-") == name
+        return paging.Column(
+            label, link=wish.link(o=f"-{name}"), direction="descending" if is_on else "", is_number=True, **more
+        )
+
+    def number(label: str) -> paging.Column:
+        return paging.Column(label, is_number=True, is_low=True)
+
+    return [
+        paging.Column(first),
+        paging.Column(_("Hit ratio"), is_number=True),
+        number(_("Change")),
+        number(_("Requests")),
+        sortable(_("Misses"), "misses"),
+        sortable(_("Cost"), "cost", title=_("Compute time spent on misses")),
+        sortable(_("Invalidations"), "churn", is_low=True),
+        number(_("Entries")),
+        number(_("Memory")),
+    ]
+
+
+def _tenants(page: Page, ranking: Ranking[str | None], alias: str | None) -> list[Row]:
+    tenants = [row.name for row in ranking.rows]
+    labels = naming.tenant_labels(tenants)
+    counts = page.ask(lambda: browser.groups_of(tenants, alias=alias, weigh=2)) if tenants else []
+    held: dict[str | None, tuple[int, int]] | None = None
+    if counts is not None:
+        held = dict.fromkeys(tenants, (0, 0))
+        for count in counts:
+            entries, size = held[count.tenant]
+            held[count.tenant] = entries + count.entries, size + (count.size_bytes or 0)
+
+    def named(tenant: str | None) -> tuple[str, str, str]:
+        label = labels[tenant]
+        small = "" if tenant is None or label == tenant else tenant
+        return label, small, page.url("cacheadmin_tenant_detail", ids.tenant_id(tenant))
+
+    count = ranking.others_count
+    others = ngettext("%(n)s other tenant", "%(n)s other tenants", count) % {"n": formats.number(count)}
+    return _rows(ranking, named, held, others)
+
+
+def _groups(page: Page, ranking: Ranking[tuple[str, str]], alias: str | None) -> list[Row]:
+    functions = {(function.alias, function.group): function.name for function in registry.values()}
+    held: dict[tuple[str, str], tuple[int, int]] | None = None
+    tenants = page.access.only([None, *(tenant.id for tenant in tenancy().list())])
+    if len(tenants) <= TENANTS_COUNTED:
+        counts = page.ask(lambda: browser.groups_of(tenants, alias=alias, weigh=1))
+        if counts is not None:
+            held = defaultdict(lambda: (0, 0))
+            for count in counts:
+                entries, size = held[count.alias, count.group]
+                held[count.alias, count.group] = entries + count.entries, size + (count.size_bytes or 0)
+
+    def named(name: tuple[str, str]) -> tuple[str, str, str]:
+        function = functions.get(name)
+        url = page.url("cacheadmin_function_detail", function) if function else ""
+        return name[1], name[0], url
+
+    count = ranking.others_count
+    others = ngettext("%(n)s other group", "%(n)s other groups", count) % {"n": formats.number(count)}
+    return _rows(ranking, named, held, others)
+
+
+def _rows(
+    ranking: Ranking[K], named: Callable[[K], tuple[str, str, str]], held: Held[K] | None, others: str
+) -> list[Row]:
+    largest = max((row.figures.cost or 0.0 for row in ranking.rows), default=0.0)
+    rows = []
+    for row in ranking.rows:
+        label, small, url = named(row.name)
+        entries, size = held[row.name] if held is not None else (None, None)
+        rows.append(
+            Row(
+                label,
+                small,
+                url,
+                row.figures,
+                a_minute(row.figures.requests),
+                a_minute(row.figures.misses),
+                a_minute(row.figures.invalidations),
+                share=f"{(row.figures.cost or 0.0) / largest:.3f}" if largest else "",
+                entries=formats.number(entries),
+                size=formats.size(size) if not size else f"~ {formats.size(size)}",
+            )
+        )
+    if ranking.others is not None and ranking.others_count:
+        rest = ranking.others
+        numbers = a_minute(rest.requests), a_minute(rest.misses), a_minute(rest.invalidations)
+        share = f"{min(1.0, (rest.cost or 0.0) / largest):.3f}" if largest else ""
+        rows.append(Row(others, "", "", rest, *numbers, share=share, is_sum=True))
+    return rows

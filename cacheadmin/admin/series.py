@@ -1,0 +1,111 @@
+"""The charts of the overview, from its series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from cacheadmin.admin import formats, naming
+from cacheadmin.admin.charts import Chart, Line, Sheet
+from cacheadmin.overview import Overview, Series
+from cacheadmin.stats import Mark
+
+SMALL: Final = ("latency", "memory", "invalidations")
+"""Charts that stand below the table."""
+
+_UNITS: Final = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
+
+
+def sheet_of(found: Overview) -> Sheet:
+    """Return the charts of the overview; memory's only where the servers may be seen."""
+    made = [ratio(found), results(found.series), latency(found.series)]
+    if found.aliases:
+        made.append(memory(found.series))
+    made.append(invalidations(found.series))
+    marks, gaps = named(found.marks, found.now)
+    return Sheet(found.series.times, made, marks, gaps)
+
+
+def ratio(found: Overview) -> Chart:
+    """Hit ratio of all and of the worst tenant, and a low histogram of invalidations along its floor."""
+    series = found.series
+    lines = [
+        Line(_("all"), percents(series.hit_ratio), "hit"),
+        Line(_("invalidations"), series.invalidations, "waiting", "bars", has_value=False),
+    ]
+    if found.worst is not None:
+        label = _("worst: %(tenant)s") % {"tenant": naming.tenant_label(found.worst.name)}
+        lines.insert(1, Line(label, percents(series.worst), "miss", "dash"))
+    return Chart("ratio", _("Hit ratio"), series.times, lines, "%", 1, top=100, is_named=True)
+
+
+def results(series: Series) -> Chart:
+    """Reads a second by result, trouble on the baseline."""
+    parts = [
+        Line(_("error"), series.error, "error", "stack", has_value=False),
+        Line(_("miss"), series.miss, "miss", "stack", has_value=False),
+        Line(_("bypassed"), series.bypassed, "bypassed", "stack", has_value=False),
+        Line(_("stale"), series.stale, "stale", "stack", has_value=False),
+        Line(_("hit"), series.hit, "hit", "stack", has_value=False),
+    ]
+    return Chart("results", _("Requests a second, by result"), series.times, parts, digits=1)
+
+
+def latency(series: Series) -> Chart:
+    """How long a read took: half of them, and all but one in twenty."""
+    lines = [Line("p50", series.p50_ms, "hit"), Line("p95", series.p95_ms, "p95", "dash")]
+    return Chart("latency", _("Read latency, ms"), series.times, lines, digits=2, least=0.5)
+
+
+def memory(series: Series) -> Chart:
+    """Memory of all servers, from zero to their limit."""
+    known = [used for used in series.used_bytes if used is not None]
+    scale, unit = next(((s, u) for s, u in _UNITS if s <= (series.limit_bytes or max(known, default=0))), _UNITS[-1])
+    title = _("Memory, %(unit)s") % {"unit": unit}
+    if series.limit_bytes:
+        limit = formats.number(round(series.limit_bytes / scale, 1), 0 if series.limit_bytes % scale == 0 else 1)
+        title = _("Memory, %(unit)s of %(limit)s") % {"unit": unit, "limit": limit}
+    gone = sum(count for count in series.evicted if count)
+    remark = ngettext("%(n)s eviction", "%(n)s evictions", gone) % {"n": formats.number(gone)}
+    used = Line(_("used"), [None if value is None else value / scale for value in series.used_bytes], "hit", "area")
+    top = series.limit_bytes / scale if series.limit_bytes else None
+    return Chart("memory", title, series.times, [used], digits=2, top=top, remark=remark)
+
+
+def invalidations(series: Series) -> Chart:
+    """How often something was invalidated."""
+    return Chart(
+        "invalidations",
+        _("Invalidations a minute"),
+        series.times,
+        [Line(_("invalidations"), series.invalidations, "waiting")],
+        digits=1,
+        least=4,
+    )
+
+
+def percents(ratios: Sequence[float | None]) -> list[float | None]:
+    """Return ratios as percent; gaps stay gaps."""
+    return [None if ratio is None else ratio * 100 for ratio in ratios]
+
+
+def named(marks: Sequence[Mark], now: float) -> tuple[list[tuple[float, str]], list[tuple[float, float, str]]]:
+    """Return the moments to name, and the times in which a server was away."""
+    texts = {
+        "deploy": _("deploy %(text)s"),
+        "clear": _("clear %(text)s"),
+        "rule": _("rule %(text)s"),
+        "server": _("other server"),
+    }
+    moments = [(mark.at, texts[mark.kind] % {"text": mark.text}) for mark in marks if mark.kind in texts]
+    gaps = []
+    for mark in marks:
+        if mark.kind == "away":
+            back = (
+                other.at for other in marks if other.kind == "back" and other.text == mark.text and other.at > mark.at
+            )
+            gaps.append((mark.at, next(back, now), _("Redis away")))
+    return moments, gaps

@@ -1,0 +1,179 @@
+// Draws the charts of a page with uPlot. Each `[data-cacheadmin-plot]` names a chart of the JSON in #cacheadmin-charts;
+// legends and tables are the server's, so that a page says the same without this file.
+
+const uPlot = window.uPlot;
+const language = document.documentElement.lang || undefined;
+const BARS_SHARE = 0.12; // how much of a chart's height its histogram may take
+
+let page = { times: [], marks: [], gaps: [], charts: {} };
+let drawn = []; // { name, plot, chart }
+let resized = null;
+
+const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const colour = (name) => token(name === "waiting" ? "--cacheadmin-waiting" : `--cacheadmin-chart-${name}`) || "#888";
+const theme = (name, fallback) => token(name) || fallback;
+
+/** Read what the server sent with the page. */
+export function sent(root = document) {
+  const element = root.getElementById("cacheadmin-charts");
+  return element ? JSON.parse(element.textContent) : page;
+}
+
+/** Draw every chart of the page, again if it is drawn already: after new data, and when the colours change. */
+export function draw(data = page) {
+  const at = drawn.find(({ chart }) => chart.cursor.idx != null)?.chart.cursor.idx;
+  drawn.forEach(({ chart }) => chart.destroy());
+  page = data;
+  drawn = [...document.querySelectorAll("[data-cacheadmin-plot]")].flatMap((plot) => {
+    const spec = page.charts[plot.dataset.cacheadminPlot];
+    if (!spec || page.times.length < 2) return [];
+    plot.setAttribute("aria-label", spec.said);
+    return [{ plot, spec, chart: new uPlot(options(plot, spec), [page.times, ...heights(spec)], plot) }];
+  });
+  if (at != null && at < page.times.length) point(at);
+}
+
+/** Lines as uPlot draws them, one over another: of those stacked the highest first. */
+function order(spec) {
+  const stacked = spec.lines.filter((line) => line.style === "stack");
+  return [...stacked.reverse(), ...spec.lines.filter((line) => line.style !== "stack")];
+}
+
+/** How high each of them stands: a stacked one on the sum of those before it. */
+function heights(spec) {
+  const sums = page.times.map(() => 0);
+  const high = new Map(spec.lines.filter((line) => line.style === "stack").map((line) => [
+    line, line.values.map((value, t) => (value == null ? null : (sums[t] += value))),
+  ]));
+  return order(spec).map((line) => high.get(line) ?? line.values);
+}
+
+function options(plot, spec) {
+  const font = `11px ${getComputedStyle(plot).fontFamily}`;
+  const axis = { stroke: theme("--body-quiet-color", "#666"), font, ticks: { show: false } };
+  const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 2 });
+  const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...zone() });
+  const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", ...zone() });
+  return {
+    width: plot.clientWidth,
+    height: plot.clientHeight,
+    padding: [6, 8, 0, 0],
+    legend: { show: false },
+    cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
+    tzDate: (seconds) => (page.zone ? uPlot.tzDate(new Date(seconds * 1000), page.zone) : new Date(seconds * 1000)),
+    scales: {
+      x: { time: true },
+      y: { range: (u, low, high) => [0, spec.top ?? uPlot.rangeNum(0, Math.max(high ?? 0, spec.least), 0.02, true)[1]] },
+      bars: { range: (u, low, high) => [0, Math.max(high, 4) / BARS_SHARE] },
+    },
+    axes: [
+      {
+        ...axis, size: 24, space: 90, grid: { show: false },
+        values: (u, splits, i, space, step) => splits.map((s) => (step < 86400 ? clock : day).format(s * 1000)),
+      },
+      {
+        ...axis, size: 44, space: 34, incrs: spec.unit === "%" ? [25] : undefined,
+        grid: { stroke: theme("--hairline-color", "#e8e8e8"), width: 1 },
+        values: (u, splits) => splits.map((s) => whole.format(s) + (spec.unit === "%" ? "%" : "")),
+      },
+    ],
+    series: [{}, ...order(spec).map(series)],
+    hooks: { draw: [(u) => annotate(u, plot, font)], setCursor: [(u) => follow(u)] },
+  };
+}
+
+const zone = () => (page.zone ? { timeZone: page.zone } : {});
+
+function series(line) {
+  const stroke = colour(line.colour);
+  const shared = { label: line.label, scale: "y", points: { show: false }, spanGaps: false };
+  if (line.style === "bars") {
+    return { ...shared, scale: "bars", fill: stroke, alpha: 0.65, width: 0, paths: uPlot.paths.bars({ size: [1, 12] }) };
+  }
+  if (line.style === "stack" && line.colour !== "hit") return { ...shared, fill: stroke, width: 0 };
+  const fill = line.style === "line" || line.style === "dash" ? undefined : colour(`${line.colour}-area`);
+  return { ...shared, stroke, fill, width: 1.5, dash: line.style === "dash" ? [5, 3] : undefined };
+}
+
+/** Deploys and clears as dashed verticals, the reasons of gaps in words; names stand on the first chart only. */
+function annotate(u, plot, font) {
+  const { ctx } = u;
+  const { left, top, width, height } = u.bbox;
+  const ratio = devicePixelRatio;
+  const isNamed = plot.hasAttribute("data-cacheadmin-names");
+  ctx.save();
+  ctx.font = font.replace("11px", `${11 * ratio}px`);
+  ctx.fillStyle = ctx.strokeStyle = theme("--body-quiet-color", "#666");
+  ctx.lineWidth = ratio;
+  ctx.setLineDash([3 * ratio, 3 * ratio]);
+  page.marks.forEach(({ at, text }, i) => {
+    const x = u.valToPos(at, "x", true);
+    if (x < left || x > left + width) return;
+    ctx.beginPath();
+    ctx.moveTo(x, top);
+    ctx.lineTo(x, top + height);
+    ctx.stroke();
+    if (!isNamed || !text) return;
+    const fits = x + 4 * ratio + ctx.measureText(text).width < left + width;
+    ctx.textAlign = fits ? "left" : "right";
+    ctx.fillText(text, x + (fits ? 4 : -4) * ratio, top + height * (0.46 + 0.11 * (i % 3)));
+  });
+  page.gaps.forEach(({ from, to, text }) => {
+    if (!isNamed) return;
+    const half = ctx.measureText(text).width / 2;
+    const middle = (u.valToPos(from, "x", true) + u.valToPos(to, "x", true)) / 2;
+    ctx.textAlign = "center";
+    ctx.fillText(text, Math.min(Math.max(middle, left + half), left + width - half), top + height * 0.36);
+  });
+  ctx.restore();
+}
+
+/** One cursor over all charts: where one of them is pointed at, the others' follows and the legends say the values. */
+let isFollowing = false;
+function follow(u) {
+  if (isFollowing || !drawn.some(({ chart }) => chart === u)) return;
+  point(u.cursor.left < 0 ? null : u.cursor.idx, u);
+}
+
+function point(at, source) {
+  isFollowing = true;
+  drawn.forEach(({ plot, spec, chart }) => {
+    if (chart !== source) {
+      chart.setCursor(at == null ? { left: -10, top: -10 } : { left: chart.valToPos(page.times[at], "x"), top: 1 });
+    }
+    const number = new Intl.NumberFormat(language, { maximumFractionDigits: spec.digits });
+    plot.closest("figure").querySelectorAll("[data-cacheadmin-value]").forEach((place) => {
+      const line = spec.lines[place.dataset.cacheadminValue];
+      const value = at == null ? null : line?.values[at];
+      place.dataset.cacheadminLatest ??= place.textContent;
+      place.textContent = at == null ? place.dataset.cacheadminLatest : value == null ? "–" : number.format(value) + line.unit;
+    });
+  });
+  isFollowing = false;
+}
+
+function step(event) {
+  const last = page.times.length - 1;
+  const now = drawn[0]?.chart.cursor.idx ?? last;
+  const to = { ArrowLeft: now - 1, ArrowRight: now + 1, Home: 0, End: last, Escape: null }[event.key];
+  if (to === undefined || !event.target.closest("[data-cacheadmin-plot]")) return;
+  event.preventDefault();
+  point(to === null ? null : Math.max(0, Math.min(to, last)));
+}
+
+/** Draw the page's charts now, and again on another theme or width. */
+export function start() {
+  document.querySelectorAll("[data-cacheadmin-figures]").forEach((details) => { details.open = false; });
+  document.documentElement.classList.add("cacheadmin-drawn");
+  draw(sent());
+  document.addEventListener("keydown", step);
+  new MutationObserver(() => draw()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
+  const watch = new ResizeObserver(() => {
+    clearTimeout(resized);
+    resized = setTimeout(() => drawn.forEach(({ plot, chart }) => {
+      if (plot.clientWidth !== chart.width) chart.setSize({ width: plot.clientWidth, height: plot.clientHeight });
+    }), 100);
+  });
+  document.querySelectorAll("[data-cacheadmin-plot]").forEach((plot) => watch.observe(plot));
+}
