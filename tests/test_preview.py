@@ -35,6 +35,8 @@ ITEM = {
     "tags": ("ring", "ruby"),
 }
 NOON = dt.datetime(2026, 1, 2, 12)
+LIMIT_SECONDS = 3 if sys.gettrace() else 0.3
+"""Coverage makes each line slow."""
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
@@ -404,7 +406,7 @@ def test_a_long_text_shows_its_beginning():
 
 def test_64_mb_are_read_by_their_first_slice():
     payload = memoryview(pickle.dumps([b"x" * 1024] * 3 + [bytes(64 * 1024 * 1024)]))[:MAX_BYTES]
-    assert seconds_to_inspect(payload) < 0.3
+    assert seconds_to_inspect(payload) < LIMIT_SECONDS
     preview = inspect(bytes(payload), total_bytes=64 * 1024 * 1024)
     assert preview.stored_bytes == preview.memory_bytes == 64 * 1024 * 1024
     assert preview.kind == "list, at least 4 items"
@@ -549,9 +551,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_values_take_less_than_300_ms(name):
-    assert min(seconds_to_inspect(HOSTILE[name]) for _ in range(3)) < 0.3
+    assert min(seconds_to_inspect(HOSTILE[name]) for _ in range(3)) < LIMIT_SECONDS
     assert (
-        seconds_to_inspect(HOSTILE[name], mask=lambda path, label: label == "7", max_nodes=10_000, max_depth=10**6) < 3
+        seconds_to_inspect(HOSTILE[name], mask=lambda path, label: label == "7", max_nodes=10_000, max_depth=10**6)
+        < 10 * LIMIT_SECONDS
     )
 
 
@@ -649,6 +652,14 @@ def test_what_came_went_or_changed_its_type_differs():
     assert longer == (Difference("", "1 item", "2 items"), Difference("1", None, "2"))
 
 
+def test_an_unevaluated_queryset_and_an_odd_state_are_shown_as_such():
+    class_name = b"cdjango.db.models.query\nQuerySet\n"
+    state = push("model") + b"cshop.models\nTenant\n" + push("_query") + b"K\x01" + push("_result_cache") + b"N"
+    assert inspect(b"\x80\x02" + class_name + b")\x81}(" + state + b"ub.").kind == "QuerySet"
+    odd = inspect(b"\x80\x02cshop.models\nTenant\n)\x81](K\x01K\x02eb.")
+    assert odd.text.splitlines()[:2] == ["shop.models.Tenant, 1 part", "  state: list, 2 items"]
+
+
 def test_long_scalars_differ_behind_what_is_shown():
     for old, new in (("x" * 500 + "a", "x" * 500 + "b"), (2**5000, 2**5000 + 1), (b"x" * 300, b"x" * 299 + b"y")):
         assert len(diff(inspect(pickle.dumps(old)), inspect(pickle.dumps(new)))) == 1
@@ -733,4 +744,4 @@ def test_7000_mutated_values_make_previews():
             payload = payload or bytearray(b"N")
         total = len(payload) + chance.choice((0, 0, 1000))
         assert_sound(inspect(bytes(payload), total_bytes=total, mask=chance.choice((None, no_cost))))
-    assert (time.thread_time() - start) / 7000 < 0.01
+    assert (time.thread_time() - start) / 7000 < LIMIT_SECONDS / 30

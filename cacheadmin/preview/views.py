@@ -128,7 +128,8 @@ def _describe_object(call: Call, name: str) -> View:
         if size or states:
             if len(items) == size:
                 return _list(type_name, items, is_open=is_open)
-            return _dict(type_name, size, entries, "fields" if states else "keys", is_open=is_open)
+            unit = "parts" if others else "fields" if states else "keys"
+            return _dict(type_name, size, entries, unit, is_open=is_open)
         text = f"{type_name.rpartition('.')[2]}({', '.join(inline(arg, 1) for arg in call.args)})"
         return View(type_name, text, plain=text)
     args: Iterable[tuple[object, object]] = ((f"args[{i}]", arg) for i, arg in enumerate(call.args))
