@@ -124,7 +124,7 @@ class _Page:
 
     def __init__(self, span: Span, alias: str | None, allowed: Allowed, order: Order, found: Sources) -> None:
         self.span, self.alias, self.allowed, self.order, self.read = span, alias, allowed, order, found
-        self.step = span.range.step if isinstance(allowed, Everyone) else span.range.tenant_step
+        self.step = span.within.step if isinstance(allowed, Everyone) else span.within.tenant_step
         self.times = starts(self.step, span.since, span.now)
         self.recent = span.now_of(found.recent, found.born)
 
@@ -138,7 +138,7 @@ class _Page:
         is_all = isinstance(self.allowed, Everyone)
         shown = [s for s in servers if self.alias is None or self.alias in s.aliases]
         return Overview(
-            range=self.span.range,
+            range=self.span.within,
             alias=self.alias,
             now=self.span.now,
             notes=(
@@ -229,7 +229,7 @@ class _Page:
         """Return the hit ratio of some tenants at each point of the chart. Cost: one round trip; none for no tenant."""
         if not tenants:
             return {}
-        reader, step = Reader(), self.span.range.tenant_step
+        reader, step = Reader(), self.span.within.tenant_step
         asked = reader.tenants(starts(step, self.span.since, self.span.now), step, tenants)
         reader.run()
         found: dict[str | None, dict[int, float | None]] = {tenant: {} for tenant in tenants}

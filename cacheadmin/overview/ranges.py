@@ -59,14 +59,14 @@ class Now(Generic[K]):
 class Span:
     """A range that ends at a certain moment."""
 
-    range: Range
+    within: Range
     now: float
     """Seconds since 1970."""
 
     @property
     def since(self) -> float:
         """The beginning."""
-        return self.now - self.range.seconds
+        return self.now - self.within.seconds
 
     @property
     def minute(self) -> int:
@@ -81,12 +81,12 @@ class Span:
     @property
     def coarse(self) -> range:
         """The buckets of tables of tenants and groups."""
-        return starts(self.range.coarse, self.since, self.now)
+        return starts(self.within.coarse, self.since, self.now)
 
     @property
     def both(self) -> range:
         """The buckets of a table of one tenant's groups; these are kept for 24 hours only."""
-        return starts(self.range.both, max(self.since, self.now - DAY), self.now)
+        return starts(self.within.both, max(self.since, self.now - DAY), self.now)
 
     def minutes(self, since: float, until: float, born: float) -> float:
         """Return how many minutes of a time the site has counted in; at least ten seconds."""

@@ -37,7 +37,7 @@ class Sources:
 
 def read(span: Span, allowed: Allowed) -> Sources:
     """Ask everything. Cost: one round trip. Raises: CacheAway."""
-    within, reader = span.range, Reader()
+    within, reader = span.within, Reader()
     born, info = reader.born(), reader.info()
     totals, recent = reader.totals(within.step, span.since, span.now), reader.totals(MINUTE, span.recent[0], span.now)
     lines, marks = reader.dropped(span.since, span.now), reader.marks(span.since, span.now)

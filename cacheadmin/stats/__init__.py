@@ -34,4 +34,4 @@ __all__ = [
     "rollups",
 ]
 
-recorder.push, recorder.measure = rollups.push, rollups.measure
+recorder.keeper = rollups

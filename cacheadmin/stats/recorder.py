@@ -12,8 +12,7 @@ import threading
 import time
 import weakref
 from bisect import bisect_left
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from ..conf import config
 from .counts import EVENTS, INDEX, LATENCY_BOUNDS_US, OTHER, Cell, Delta, Dropped, Mark, Sink
@@ -30,6 +29,22 @@ _FILLED, _FILLED_BYTES = INDEX["filled"], INDEX["filled_bytes"]
 
 
 _K = TypeVar("_K")
+
+
+class Keeper(Protocol):
+    """Where the counts of all processes come together."""
+
+    def push(self, delta: Delta) -> bool:
+        """Take a delta; say whether all that was ever given has arrived."""
+        ...
+
+    def measure(self) -> None:
+        """Look at the servers. Called by the flushing thread before each flush."""
+        ...
+
+    def reset(self) -> None:
+        """Forget what has not arrived."""
+        ...
 
 
 class _Shard:
@@ -66,10 +81,8 @@ class Recorder:
 
     def __init__(self) -> None:
         self.sinks: list[Sink] = []
-        self.push: Callable[[Delta], bool] | None = None
-        """Takes a delta and says whether all that it was ever given has arrived. Set by `stats`."""
-        self.measure: Callable[[], None] | None = None
-        """Called by the flushing thread before each flush. Set by `stats`."""
+        self.keeper: Keeper | None = None
+        """Set by `stats`."""
         self._start()
         atexit.register(self.flush)
         if hasattr(os, "register_at_fork"):
@@ -197,8 +210,8 @@ class Recorder:
         while not stop.wait(config().flush_seconds):
             with self._lock:
                 try:
-                    if self.measure is not None:
-                        self.measure()
+                    if self.keeper is not None:
+                        self.keeper.measure()
                 except Exception:
                     logger.exception("The cache servers could not be measured.")
                 self.flush()
@@ -218,7 +231,7 @@ class Recorder:
                 except Exception:
                     logger.exception("A sink of the recorder failed.")
             try:
-                return self.push is None or self.push(delta)
+                return self.keeper is None or self.keeper.push(delta)
             except Exception:
                 logger.exception("Counts could not be kept.")
                 return False
@@ -239,6 +252,8 @@ class Recorder:
         """Forget what was counted and not flushed, and end the flushing thread (tests)."""
         with self._lock:
             self._wake.set()
+            if self.keeper is not None:
+                self.keeper.reset()
         self._start()
 
 

@@ -41,16 +41,20 @@ def servers() -> dict[str, tuple[str, ...]]:
     """Return the managed Redis aliases by the server they share, which is named by host and port, or by socket."""
     found: dict[str, tuple[str, ...]] = {}
     for alias in redis_aliases():
-        url = parse_url(server_url(alias))
+        url = _parsed(alias)
         where = url.get("path") or f"{url.get('host', 'localhost')}:{url.get('port', 6379)}"
         found[where] = (*found.get(where, ()), alias)
     return found
 
 
+def _parsed(alias: str) -> dict[str, Any]:
+    return parse_url(server_url(alias))  # type: ignore[no-untyped-call]
+
+
 def database(alias: str) -> int:
     """Return the number of an alias' database."""
     options = cache_settings(alias).get("OPTIONS", {})
-    return int(options.get("db") or parse_url(server_url(alias)).get("db", 0))
+    return int(options.get("db") or _parsed(alias).get("db", 0))
 
 
 def info(alias: str) -> ServerInfo:
@@ -63,7 +67,9 @@ def server_info(sections: Iterable[Any]) -> ServerInfo:
     facts: dict[str, str] = {}
     for section in sections:
         if isinstance(section, bytes):
-            facts.update(line.split(":", 1) for line in section.decode("utf-8", "replace").splitlines() if ":" in line)
+            for line in section.decode("utf-8", "replace").splitlines():
+                fact, _, text = line.partition(":")
+                facts[fact] = text
     return ServerInfo(
         version=facts.get("valkey_version") or facts.get("redis_version", ""),
         uptime_seconds=_int(facts, "uptime_in_seconds"),
@@ -82,4 +88,5 @@ def _int(facts: dict[str, str], name: str) -> int:
 
 def _keys(text: str) -> int:
     """Read `keys=12,expires=3,…`."""
-    return _int(dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair), "keys")
+    pairs = (pair.partition("=") for pair in text.split(","))
+    return _int({fact: number for fact, _, number in pairs}, "keys")
