@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from django.http import QueryDict
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from cacheadmin import overview
 from cacheadmin.conf import config
+from cacheadmin.exceptions import CacheAway
+from cacheadmin.overview import Allowed, Figures, group_rows, tenant_rows
+from cacheadmin.overview.figures import figures
+from cacheadmin.overview.ranges import Span as TimeSpan
+from cacheadmin.overview.rows import Group, changes, dropped_a_minute, fold, summed
+from cacheadmin.stats.history import DroppedLine, Reader
+from cacheadmin.stats.layout import DAY, MINUTE, TEN_MINUTES, starts
 from cacheadmin.targets import All
+from cacheadmin.tenancy import EVERYONE
 
 from . import formats
 from .access import Access
@@ -66,57 +76,95 @@ class Span:
         return [(value, str(label), value == self.range) for value, (_seconds, label) in RANGES.items()]
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What was counted for one tenant or group; None where nothing is known."""
-
-    hit_ratio: float | None = None
-    change: float | None = None
-    """Against the range's median, as a ratio: 0.02 is two points."""
-    requests: float | None = None
-    """A minute."""
-    misses: float | None = None
-    """A minute."""
-    cost: float | None = None
-    """Seconds a minute spent on misses."""
-    invalidations: float | None = None
-    """A minute."""
-    mean_compute: float | None = None
-    """Seconds."""
-
-    @property
-    def is_bad(self) -> bool:
-        """Whether it is clearly worse than it was."""
-        return self.change is not None and self.change <= -0.1
-
-    def sort_key(self, field: str) -> float:
-        """Return the number to sort by; the unknown comes where nothing is."""
-        value = {
-            "ratio": self.hit_ratio,
-            "requests": self.requests,
-            "misses": self.misses,
-            "cost": self.cost,
-            "invalidated": self.invalidations,
-        }.get(field)
-        return value if value is not None else (2.0 if field == "ratio" else -1.0)
-
-
 NOTHING: Final = Figures()
 
 
+def sort_key(numbers: Figures, field: str) -> float:
+    """Return the number to sort a table by; the unknown comes where nothing is."""
+    value = {
+        "ratio": numbers.hit_ratio,
+        "requests": numbers.requests,
+        "misses": numbers.misses,
+        "cost": numbers.cost,
+        "invalidated": numbers.invalidations,
+    }.get(field)
+    return value if value is not None else (2.0 if field == "ratio" else -1.0)
+
+
 def by_tenant(span: Span) -> dict[str | None, Figures]:
-    """Return what was counted for each tenant with reads in the range."""
-    return {}
+    """Return what was counted for each tenant the user may see. Cost: 1 round trip."""
+    try:
+        return tenant_rows(overview.RANGES[span.range], alias=span.alias, tenants=span.access.tenants)
+    except CacheAway:
+        return {}
 
 
-def of_tenant(span: Span, tenant: str | None) -> Figures:
-    """Return what was counted for one tenant."""
-    return NOTHING
+def by_group(span: Span, tenants: str | All | Collection[str | None] | None) -> dict[Group, Figures]:
+    """Return what was counted for each (alias, group) of a tenant, of some, or over all. Cost: 1 round trip."""
+    wanted: Allowed
+    if isinstance(tenants, All):
+        wanted = EVERYONE
+    else:
+        wanted = (tenants,) if tenants is None or isinstance(tenants, str) else tenants
+    try:
+        return group_rows(overview.RANGES[span.range], alias=span.alias, tenants=wanted)
+    except CacheAway:
+        return {}
 
 
-def by_group(span: Span, tenant: str | All | None) -> dict[tuple[str, str], Figures]:
-    """Return what was counted for each (alias, group) of a tenant, or over all of them."""
-    return {}
+@dataclass(frozen=True, slots=True)
+class PlaceFigures:
+    """What was counted for one tenant, read at once."""
+
+    whole: Figures = NOTHING
+    groups: Mapping[Group, Figures] = field(default_factory=dict)
+    dropped: Sequence[DroppedLine] = ()
+    """What was invalidated in the last 24 hours and may concern the tenant, newest first."""
+
+
+def of_place(span: Span, tenant: str | None) -> PlaceFigures:
+    """Return what was counted for a tenant and its groups, and what was invalidated. Cost: 1 round trip."""
+    within, now = overview.RANGES[span.range], time.time()
+    time_span = TimeSpan(within, now)
+    reader = Reader()
+    born, only = reader.born(), [tenant]
+    day = max(time_span.since, now - DAY)
+    lines = reader.dropped(now - DAY, now)
+    coarse = reader.tenants(time_span.coarse, within.coarse, only)
+    recent = reader.tenants(time_span.recent, MINUTE, only)
+    groups = reader.groups_of(only, time_span.both, within.both)
+    latest = reader.groups_of(only, starts(TEN_MINUTES, now - TEN_MINUTES, now), TEN_MINUTES)
+    try:
+        reader.run()
+    except CacheAway:
+        return PlaceFigures()
+
+    def is_asked(alias: str) -> bool:
+        return span.alias in (None, alias)
+
+    whole = fold(coarse.value, lambda name: tenant_key(name[1]) if is_asked(name[0]) else None)
+    now_whole = fold(recent.value, lambda name: tenant_key(name[1]) if is_asked(name[0]) else None)
+    by_time = fold(groups.value, lambda name: name if is_asked(name[0]) else None)
+    newest = fold(latest.value, lambda name: name if is_asked(name[0]) else None)
+    key, sums = tenant_key(tenant), summed(by_time.values())
+    moved_whole = changes(whole, summed(time_span.now_of(now_whole, born.value).buckets))
+    moved = changes(by_time, summed(newest.values()))
+    minutes = time_span.minutes(time_span.coarse[0], now, born.value)
+    group_minutes = time_span.minutes(time_span.both[0], now, born.value)
+    dropped = dropped_a_minute(lines.value, sums, only, day, time_span.minutes(day, now, born.value))
+    return PlaceFigures(
+        whole=figures(summed(whole.values()).get(key), minutes, change=moved_whole.get(key)),
+        groups={
+            name: figures(numbers, group_minutes, change=moved.get(name), invalidations=dropped.get(name, 0.0))
+            for name, numbers in sums.items()
+        },
+        dropped=lines.value,
+    )
+
+
+def tenant_key(tenant: str | None) -> tuple[str | None]:
+    """Return a tenant as a name that is never None, for counts in which None means "leave out"."""
+    return (tenant,)
 
 
 # --- in words -------------------------------------------------------------------------------------------------------
@@ -138,14 +186,32 @@ def ago_parts(when: dt.datetime | float | None) -> tuple[str, str]:
 def strip_of(numbers: Figures) -> list[Figure]:
     """Return the figures that the pages of a tenant, a group and its entries share."""
     change = numbers.change
-    level = "bad" if numbers.is_bad else ""
+    level: Literal["", "bad"] = "bad" if numbers.is_worse else ""
     sign = "" if change is None or abs(change) < 0.0005 else "▲ " if change > 0 else "▼ "
     note = "" if change is None else _("%(sign)s%(points)s points") % {"sign": sign, "points": formats.points(change)}
     misses, per = formats.rate(numbers.misses).partition("/")[::2]
+    why = ", ".join(f"{formats.rate(n)} {reason_word(reason)}" for reason, n in worst_reasons(numbers))
     cost = "" if numbers.cost is None else _("%(time)s a minute") % {"time": formats.duration(numbers.cost)}
     compute, _space, unit = formats.duration(numbers.mean_compute).partition(" ")
     return [
-        Figure(_("Hit ratio"), formats.percent(numbers.hit_ratio, 1), note=note, level=level),  # type: ignore[arg-type]
-        Figure(_("Misses"), misses, f"/{per}" if per else ""),
+        Figure(_("Hit ratio"), formats.percent(numbers.hit_ratio, 1), note=note, level=level),
+        Figure(_("Misses"), misses, f"/{per}" if per else "", note=why),
         Figure(_("Mean compute"), compute, unit, note=cost),
     ]
+
+
+def worst_reasons(numbers: Figures) -> list[tuple[str, float]]:
+    """Return the two most frequent reasons of misses, with their rates a minute."""
+    return sorted(numbers.reasons.items(), key=lambda pair: -pair[1])[:2]
+
+
+def reason_word(reason: str) -> str:
+    """Return the word for a reason of misses."""
+    words = {
+        "absent": _("absent"),
+        "invalidated": _("invalidated"),
+        "expired": _("expired"),
+        "undecodable": _("unreadable"),
+        "foreign": _("foreign"),
+    }
+    return words.get(reason, reason)

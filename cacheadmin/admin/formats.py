@@ -120,8 +120,8 @@ def ago(when: dt.datetime | float | None, now: float | None = None) -> str:
         return _("just now")
     if abs(past) >= DAY:
         return date_format(local, "SHORT_DATE_FORMAT")
-    unit = MINUTE if abs(past) >= MINUTE else 1
-    rounded = duration(abs(past) // unit * unit if abs(past) < HOUR else abs(past))
+    past_minutes = abs(past) // MINUTE * MINUTE
+    rounded = duration(past_minutes) if past_minutes else _("%(n)s s") % {"n": int(abs(past))}
     return _("in %(duration)s") % {"duration": rounded} if past < 0 else _("%(duration)s ago") % {"duration": rounded}
 
 

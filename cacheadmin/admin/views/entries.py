@@ -84,8 +84,9 @@ class EntryList(Page):
             wish = paging.Asked(wish.query, max(1, -(-page.total // wish.size)), wish.size, wish.order, wish.search)
             page = self._read(alias, whose, name, wish, state, offset)
         span = figures.Span.of(request.GET, self.access)
-        dropped = history.of_group(history.last_dropped(span, whose), alias, name)
-        numbers = figures.by_group(span, whose).get((alias, name), figures.NOTHING)
+        place = figures.of_place(span, whose)
+        dropped = history.of_group(history.last_dropped(whose, history.recent(whose), place.dropped), alias, name)
+        numbers = place.groups.get((alias, name), figures.NOTHING)
         functions = functions_of(alias, name)
         return self.render(
             name or _("(no group)"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -105,7 +105,7 @@ def sorted_rows(rows: Iterable[GroupRow], order: str) -> list[GroupRow]:
     elif field == "group":
         found = found[::-1] if turned else found
     else:
-        found.sort(key=lambda row: row.figures.sort_key(field), reverse=turned)
+        found.sort(key=lambda row: figures.sort_key(row.figures, field), reverse=turned)
     return found
 
 
@@ -123,9 +123,9 @@ class TenantDetail(Page):
         span = figures.Span.of(request.GET, self.access)
         wish = paging.asked(request.GET, orders=ORDERS, size=50)
         counts = self.ask(lambda: browser.groups_of([whose], alias=span.alias))
-        numbers = figures.by_group(span, whose)
-        dropped = history.last_dropped(span, whose)
-        rows = sorted_rows(self._rows(whose, counts, numbers, dropped), wish.order)
+        numbers = figures.of_place(span, whose)
+        dropped = history.last_dropped(whose, history.recent(whose), numbers.dropped)
+        rows = sorted_rows(self._rows(whose, counts, numbers.groups, dropped), wish.order)
         shown, pager = paging.page_of(rows, wish)
         plain = self.ask(lambda: self._plain(whose, span.alias)) or []
         crumbs = [Crumb(_("Tenants"), self.url("cacheadmin_tenant_list")), Crumb(label)]
@@ -141,20 +141,20 @@ class TenantDetail(Page):
             plain=plain,
             columns=heads(wish),
             pager=pager,
-            strip=self._strip(counts, figures.of_tenant(span, whose), dropped),
+            strip=self._strip(counts, numbers.whole, dropped),
             is_away=counts is None,
             largest_cost=max((row.figures.cost or 0.0 for row in rows), default=0.0),
             scope=ids.scope_id(Target("tenant", "", whose, span.alias)),
             invalidate_url=self.url("cacheadmin_invalidate"),
             last=history.newest(dropped),
-            reads=figures.of_tenant(span, whose).requests,
+            reads=numbers.whole.requests,
         )
 
     def _rows(
         self,
         whose: str | None,
         counts: Sequence[GroupCount] | None,
-        numbers: dict[tuple[str, str], figures.Figures],
+        numbers: Mapping[tuple[str, str], figures.Figures],
         dropped: dict[tuple[str, str], history.Dropped],
     ) -> Iterable[GroupRow]:
         found = {(count.alias, count.group): count for count in counts or ()}

@@ -94,7 +94,7 @@ class TenantList(Page):
         elif order != "name":
             field, turned = order.removeprefix("-"), order.startswith("-")
             known = [tenant for tenant in found if tenant.id in numbers]
-            known.sort(key=lambda tenant: numbers[tenant.id].sort_key(field), reverse=turned)
+            known.sort(key=lambda tenant: figures.sort_key(numbers[tenant.id], field), reverse=turned)
             ranked = {tenant.id for tenant in known}
             found = [*known, *(tenant for tenant in found if tenant.id not in ranked)]
         return found

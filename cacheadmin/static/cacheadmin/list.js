@@ -1,4 +1,4 @@
-// Tables with boxes: one box for all rows, how many are selected; and forms that are sent when a choice changes.
+// Tables with boxes: one box for all rows, and how many are selected.
 
 const boxes = [...document.querySelectorAll('input[type="checkbox"]:is([name="chosen"], [name="_selected_action"])')];
 const all = document.querySelector("[data-cacheadmin-all]");
@@ -22,8 +22,3 @@ if (all && boxes.length) {
 }
 for (const box of boxes) box.addEventListener("change", show);
 if (boxes.length) show();
-
-for (const form of document.querySelectorAll("form[data-cacheadmin-submit]")) {
-  form.querySelector("button").hidden = true;
-  form.addEventListener("change", () => form.requestSubmit());
-}
