@@ -1,0 +1,255 @@
+"""From what a transaction changed to one delivery: an intent row before its COMMIT, Redis right after it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import DatabaseError, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cacheadmin import invalidation, rules
+from cacheadmin.conf import config
+from cacheadmin.invalidation import Invalidation
+from cacheadmin.models import Intent
+from cacheadmin.outbox import rows
+from cacheadmin.outbox.rows import Delivery
+from cacheadmin.rules import Change, FiredRule
+from cacheadmin.targets import ALL, Target
+from cacheadmin.transactions import Pending, own_sql
+
+logger = logging.getLogger("cacheadmin")
+
+AGAIN_AFTER: Final = dt.timedelta(seconds=2)
+"""When the targets of an edited rule are dropped once more: until then others may have written under the old rules."""
+
+LONGEST_NAME: Final = 200
+
+Listener = Callable[[Delivery, Invalidation], None]
+_listeners: list[Listener] = []
+
+
+def on_delivered(listener: Listener) -> Listener:
+    """Call `listener(delivery, invalidation)` after each delivery that followed a commit. Usable as a decorator."""
+    _listeners.append(listener)
+    return listener
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was found out and written before a COMMIT."""
+
+    delivery: Delivery | None
+    alias: str = ""
+    """Database of the row; empty if there is none."""
+    row: int = 0
+
+
+# --- gathering ------------------------------------------------------------------------------------------------------
+
+
+def gather(pending: Pending, connection: BaseDatabaseWrapper | None = None) -> Delivery | None:
+    """Return all that a transaction asks for as one delivery; None if it asks for nothing."""
+    targets: dict[Target, None] = {}
+    fired = _fired(pending)
+    for rule in fired:
+        targets.update(dict.fromkeys(rule.targets))
+    names, source = [rule.name for rule in fired], "rule" if fired else ""
+    edited = _edited(pending, connection)
+    if edited:
+        targets.update(dict.fromkeys(edited.targets))
+        names, source = [*names, *edited.rules], "rule"
+    for (who, name), asked in pending.explicit.items():
+        targets.update(asked)
+        names.append(name)
+        source = source or who
+    if not targets:
+        return None
+    rule_names = tuple(dict.fromkeys([*(r.name for r in fired), *(edited.rules if edited else ())]))
+    text = ", ".join(dict.fromkeys(filter(None, names)))
+    text = text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+    return Delivery(tuple(targets), rule_names, source, text, tuple(r.name for r in fired if r.warm))
+
+
+def _fired(pending: Pending) -> tuple[FiredRule, ...]:
+    changes = [
+        Change(key[0], key[1], key[2], None if found is None else tuple(found.values()))
+        for key, found in pending.changes.items()
+        if key != rules.EDITED
+    ]
+    return rules.targets_for(changes, rules.snapshot()) if changes else ()
+
+
+def _edited(pending: Pending, connection: BaseDatabaseWrapper | None) -> Delivery | None:
+    """What rules that are new or changed can drop: writes may have been missed before they were known."""
+    if rules.EDITED not in pending.changes:
+        return None
+    found = rules.edited(pending.changes[rules.EDITED], connection)
+    if not found:
+        return None
+    return Delivery(tuple(rules.targets_of_rules(found, ALL)), tuple(c.rule.name for c in found), "rule")
+
+
+# --- at the end of a transaction ------------------------------------------------------------------------------------
+
+
+def before_commit(connection: BaseDatabaseWrapper, pending: Pending) -> Receipt:
+    """
+    Write what has to be invalidated beside the data, in the same transaction.
+
+    Raises:  DatabaseError, like any statement before a COMMIT; the transaction is rolled back then.
+    """
+    delivery = gather(pending, connection)
+    if delivery is None or not rows.keeps_rows(connection):
+        return Receipt(delivery)
+    if not pending.has_written:
+        return _with_savepoint(connection, delivery)
+    if edited := _edited(pending, connection):
+        rows.insert(connection, edited, AGAIN_AFTER)
+    return Receipt(delivery, connection.alias, rows.insert(connection, delivery))
+
+
+def _with_savepoint(connection: BaseDatabaseWrapper, delivery: Delivery) -> Receipt:
+    """Try to write a row in a transaction that wrote nothing itself: it may be one that cannot write."""
+    if not connection.features.uses_savepoints:
+        return Receipt(delivery)
+    name = "cacheadmin_intent"
+    own_sql.run(connection, connection.ops.savepoint_create_sql(name))
+    try:
+        row = rows.insert(connection, delivery)
+    except DatabaseError as error:
+        own_sql.run(connection, connection.ops.savepoint_rollback_sql(name))
+        logger.info("An invalidation in a transaction that reads only is not kept in the database: %s", error)
+        return Receipt(delivery)
+    own_sql.run(connection, connection.ops.savepoint_commit_sql(name))
+    return Receipt(delivery, connection.alias, row)
+
+
+def after_commit(pending: Pending, receipt: Receipt | None) -> None:
+    """Deliver what is committed. What cannot be delivered waits, in its row or in memory."""
+    if rules.EDITED in pending.changes:
+        rules.forget()
+    delivery = receipt.delivery if receipt is not None else gather(pending)
+    if rules.EDITED in pending.changes:
+        wake(AGAIN_AFTER.total_seconds())
+    if delivery is None:
+        return
+    result = deliver(delivery)
+    if receipt is not None and receipt.row:
+        if result is not None and result.is_done:
+            delivered(receipt.alias, receipt.row, result.identities)
+        else:
+            wake()
+    elif result is None or not result.is_done:
+        remember(delivery)
+
+
+def deliver(delivery: Delivery) -> Invalidation | None:
+    """Invalidate now. Returns: what became of it; None if it failed in a way that nobody foresaw (logged)."""
+    try:
+        result = invalidation.deliver(delivery.targets, source=delivery.source, name=delivery.name)
+    except Exception:
+        logger.exception("An invalidation failed: %s", ", ".join(map(str, delivery.targets[:5])))
+        return None
+    if result.is_done:
+        for listener in _listeners:
+            try:
+                listener(delivery, result)
+            except Exception:
+                logger.exception("A listener failed after an invalidation.")
+    return result
+
+
+# --- what waits without a row ---------------------------------------------------------------------------------------
+
+MOST_REMEMBERED: Final = 10_000
+
+_lock = threading.Lock()
+_remembered: dict[Target, float] = {}
+
+
+def remember(delivery: Delivery) -> bool:
+    """
+    Keep what could not be delivered: in a row where the settings and the database allow, else in memory.
+
+    Returns: True; nothing is dropped while the process lives.
+    """
+    if config().outbox != "off" and _kept_in_a_row(delivery):
+        wake()
+        return True
+    with _lock:
+        for target in delivery.targets:
+            _remembered.setdefault(target, time.monotonic())
+        if len(_remembered) > MOST_REMEMBERED:
+            oldest = min(_remembered.values())
+            _remembered.clear()
+            _remembered[Target("tenant", tenant=ALL)] = oldest
+    wake()
+    return True
+
+
+def keep(result: Invalidation) -> bool:
+    """Keep an explicit invalidation that could not be delivered."""
+    return remember(Delivery(result.targets, (), result.source, result.name))
+
+
+def _kept_in_a_row(delivery: Delivery) -> bool:
+    try:
+        connection: Any = connections[router.db_for_write(Intent)]
+        if connection.in_atomic_block or not connection.get_autocommit():
+            return False  # it would be rolled back with the block; for real ones the row is written before the COMMIT
+        if not rows.keeps_rows(connection, ("durable", "on_failure")):
+            return False
+        rows.insert(connection, delivery)
+    except Exception as error:  # noqa: BLE001 - no database, or none allowed here: memory it is
+        logger.warning("An invalidation that waits cannot be kept in the database: %s", error)
+        return False
+    return True
+
+
+def remembered() -> tuple[Target, ...]:
+    """Return what waits in memory."""
+    with _lock:
+        return tuple(_remembered)
+
+
+def remembered_since() -> float:
+    """Return how many seconds the oldest of it waits, 0.0 if there is nothing."""
+    with _lock:
+        return max(0.0, time.monotonic() - min(_remembered.values())) if _remembered else 0.0
+
+
+def forget_remembered(targets: tuple[Target, ...] | None = None) -> None:
+    """Drop what was delivered meanwhile, or everything."""
+    with _lock:
+        for target in tuple(_remembered) if targets is None else targets:
+            _remembered.pop(target, None)
+
+
+# --- to the relay, which stands below -------------------------------------------------------------------------------
+
+_wake: Callable[[float], None] | None = None
+_delivered: Callable[[str, int, dict[str, str]], None] | None = None
+
+
+def set_relay(wake: Callable[[float], None], delivered: Callable[[str, int, dict[str, str]], None]) -> None:
+    """Set who is woken when something waits, and who marks rows done."""
+    global _wake, _delivered
+    _wake, _delivered = wake, delivered
+
+
+def wake(in_seconds: float = 0.0) -> None:
+    """Let the relay look after what waits."""
+    if _wake is not None:
+        _wake(in_seconds)
+
+
+def delivered(alias: str, row: int, identities: dict[str, str]) -> None:
+    """Note that a row was delivered."""
+    if _delivered is not None:
+        _delivered(alias, row, identities)

@@ -1,0 +1,266 @@
+"""What happens to rows later: marked done in batches, delivered again while they wait, deleted when they are old.
+
+A thread does it, started when there is first something to do, one a process. While tests run, and for SQLite in memory,
+there is no thread: rows are marked at once and `relay_once` is called by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cacheadmin.conf import config
+from cacheadmin.models import Intent
+from cacheadmin.outbox import delivery, rows
+from cacheadmin.outbox.rows import Delivery, Waiting
+from cacheadmin.targets import Target
+from cacheadmin.transactions import own_sql
+
+logger = logging.getLogger("cacheadmin")
+
+GATHER_SECONDS: Final = 0.1
+"""How long done rows are gathered before they are marked: well within the 500 ms after which relays take them."""
+RELAY_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 15.0
+PRUNE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RelayReport:
+    """What one pass of the relay did, in rows (what waits in memory counts as one)."""
+
+    delivered: int = 0
+    waiting: int = 0
+    dead: int = 0
+
+
+# --- one pass -------------------------------------------------------------------------------------------------------
+
+
+def relay_once(limit: int = 500) -> RelayReport:
+    """
+    Deliver what waits in any database, and what this process remembers. Safe to run anywhere, at any time, twice.
+
+    Cost:    a database: one query; with rows one delivery for each set of aliases they name, and one UPDATE.
+    """
+    flush()
+    done, waiting, dead = _relay_memory()
+    for alias in rows.databases():
+        try:
+            found = _relay_database(connections[alias], limit)
+        except Exception:
+            logger.exception("The outbox of database %r cannot be relayed now.", alias)
+            continue
+        done, waiting, dead = done + found.delivered, waiting + found.waiting, dead + found.dead
+    return RelayReport(done, waiting, dead)
+
+
+def _relay_memory() -> tuple[int, int, int]:
+    targets = delivery.remembered()
+    if not targets:
+        return 0, 0, 0
+    known, unknown = _by_configuration(targets)
+    delivery.forget_remembered(tuple(unknown))
+    result = delivery.deliver(Delivery(tuple(known), source="relay")) if known else None
+    if known and (result is None or not result.is_done):
+        return 0, 1, int(bool(unknown))
+    delivery.forget_remembered(tuple(known))
+    return int(bool(known)), 0, int(bool(unknown))
+
+
+def _by_configuration(targets: tuple[Target, ...]) -> tuple[list[Target], list[Target]]:
+    aliases = config().aliases
+    known = [t for t in targets if t.alias is None or t.alias in aliases]
+    return known, [t for t in targets if t not in known]
+
+
+@contextmanager
+def _locking(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """A transaction that keeps taken rows from other relays, where the database can leave out locked ones."""
+    if connection.features.has_select_for_update_skip_locked:
+        with own_sql.quiet(), transaction.atomic(using=connection.alias):
+            yield
+    else:
+        yield
+
+
+def _relay_database(connection: BaseDatabaseWrapper, limit: int) -> RelayReport:
+    with _locking(connection):
+        groups: dict[frozenset[str | None], list[tuple[int, int, Delivery, list[Target]]]] = {}
+        done = waiting = dead = 0
+        for pk, attempts, payload in rows.take(connection, limit):
+            told = rows.read(payload)
+            known, unknown = _by_configuration(told.targets)
+            if unknown:
+                aliases = ", ".join(sorted({str(t.alias) for t in unknown}))
+                error = f"The cache alias {aliases} is not configured any more."
+                rows.change(connection, [pk], {"state": Intent.State.DEAD, "error": error})
+                dead += 1
+            if known or not unknown:
+                key = frozenset(t.alias for t in known)
+                groups.setdefault(key, []).append((pk if not unknown else 0, attempts, told, known))
+        # A server that is away holds up only the rows that name its alias.
+        for group in groups.values():
+            ids = [pk for pk, *_ in group if pk]
+            targets = tuple(dict.fromkeys(target for *_, known in group for target in known))
+            told = group[0][2]
+            names = told.name if len(group) == 1 else ""
+            warm = tuple(dict.fromkeys(rule for _, _, d, _ in group for rule in d.warm))
+            result = delivery.deliver(Delivery(targets, told.rules, "relay", names, warm)) if targets else None
+            if not targets or (result is not None and result.is_done):
+                rows.mark_done(connection, ids, result.identities if result else {})
+                done += len(ids)
+            else:
+                waiting += len(ids)
+                error = result.error if result is not None else "The delivery failed; see the log."
+                attempts = max(attempts for _, attempts, *_ in group) + 1
+                rows.change(connection, ids, {"attempts": attempts, "error": error[:2000]})
+    return RelayReport(done, waiting, dead)
+
+
+def pending() -> Waiting:
+    """Return what waits, in all databases and in memory. Cost: one query a database, uncounted."""
+    found = [rows.overdue(connections[alias]) for alias in rows.databases()]
+    memory = len(delivery.remembered())
+    oldest = max([delivery.remembered_since(), *(w.oldest_seconds for w in found)])
+    return Waiting(memory + sum(w.count for w in found), oldest)
+
+
+# --- marking done ---------------------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_done: dict[tuple[str, str], list[int]] = {}
+"""(database alias, identities as sorted text) -> ids of rows that are delivered and not marked yet."""
+_identities: dict[str, dict[str, str]] = {}
+_pruned_at = float("-inf")
+
+
+def delivered(alias: str, row: int, identities: dict[str, str]) -> None:
+    """Note that a row was delivered; it is marked with the others of this moment."""
+    text = repr(sorted(identities.items()))
+    with _lock:
+        _identities[text] = identities
+        _done.setdefault((alias, text), []).append(row)
+    if _has_thread(connections[alias]):
+        _thread.wake(0.0)
+    else:
+        flush(alias)
+
+
+def flush(only: str | None = None) -> None:
+    """Mark what this process has delivered. Cost: one UPDATE a database, uncounted; once a minute a DELETE."""
+    global _pruned_at
+    with _lock:
+        taken = {key: ids for key, ids in _done.items() if only is None or key[0] == only}
+        for key in taken:
+            del _done[key]
+    for (alias, text), ids in taken.items():
+        connection = connections[alias]
+        try:
+            rows.mark_done(connection, ids, _identities[text])
+            if time.monotonic() - _pruned_at > PRUNE_SECONDS:
+                _pruned_at = time.monotonic()
+                rows.prune(connection)
+        except Exception as error:  # noqa: BLE001 - a row that stays pending is delivered once more, which is harmless
+            logger.info("Delivered intents could not be marked done: %s", error)
+
+
+# --- the thread -----------------------------------------------------------------------------------------------------
+
+
+def _in_tests() -> bool:
+    """Whether a test runner has set Django up: threads of ours would use its databases behind its back."""
+    module = sys.modules.get("django.test.utils")
+    return module is not None and hasattr(module._TestState, "saved_data")
+
+
+def _has_thread(connection: Any) -> bool:
+    if _in_tests():
+        return False
+    return not (connection.vendor == "sqlite" and connection.is_in_memory_db())
+
+
+class Relay:
+    """The thread of this process, started when first woken."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+        self._at = float("inf")
+        """When to look again (time.monotonic) without being woken."""
+
+    def wake(self, in_seconds: float) -> None:
+        """Look after what waits, now or in some seconds."""
+        with self._starting:
+            if self._pid != os.getpid() or self._thread is None or not self._thread.is_alive():
+                self._pid, self._event = os.getpid(), threading.Event()
+                self._at = float("inf")
+                self._thread = threading.Thread(target=self._run, name="cacheadmin-relay", daemon=True)
+                self._thread.start()
+            if in_seconds:
+                self._at = min(self._at, time.monotonic() + in_seconds)
+        self._event.set()
+
+    def _run(self) -> None:
+        pause, relayed_at = RELAY_SECONDS, float("-inf")
+        while True:
+            self._wait()
+            try:
+                flush()
+                if time.monotonic() - relayed_at < RELAY_SECONDS:
+                    self._at = min(self._at, relayed_at + RELAY_SECONDS)
+                    continue
+                report, relayed_at = relay_once(), time.monotonic()
+            except Exception:
+                logger.exception("The outbox cannot be relayed now.")
+                connections.close_all()
+                report = RelayReport(waiting=1)
+            if report.waiting:
+                self._at = min(self._at, time.monotonic() + pause)
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            else:
+                pause = RELAY_SECONDS
+
+    def _wait(self) -> None:
+        """Sleep until woken or until something is due; an idle thread holds no connection."""
+        left = self._at - time.monotonic()
+        if left > 0 and not self._event.wait(min(left, RELAY_SECONDS)):
+            left = self._at - time.monotonic()
+            if left > 0:
+                connections.close_all()
+                self._event.wait(None if left == float("inf") else left)
+        if time.monotonic() >= self._at:
+            self._at = float("inf")
+        self._event.clear()
+        time.sleep(GATHER_SECONDS)
+
+
+_thread = Relay()
+
+
+def wake(in_seconds: float = 0.0) -> None:
+    """Let this process' relay look after what waits, unless tests run."""
+    if not _in_tests():
+        _thread.wake(in_seconds)
+
+
+def reset() -> None:
+    """Forget what is remembered in this process (tests)."""
+    with _lock:
+        _done.clear()
+    delivery.forget_remembered()
+
+
+delivery.set_relay(wake, delivered)

@@ -1,0 +1,191 @@
+"""The rows of the outbox, written and read past hooks, logs and counts."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
+
+from cacheadmin.conf import config, replicas
+from cacheadmin.exceptions import InvalidTarget
+from cacheadmin.models import Intent
+from cacheadmin.targets import ALL, Target
+from cacheadmin.transactions import own_sql
+
+TABLE: Final = Intent._meta.db_table
+
+DUE_AFTER: Final = dt.timedelta(milliseconds=500)
+"""How long a relay leaves a row to its writer."""
+
+KEEP: Final = dt.timedelta(minutes=10)
+"""How long done rows are kept: a server that comes back with older data needs them again."""
+
+CLOCK_SLACK: Final = dt.timedelta(minutes=1)
+"""A row due later than this was written by a host whose clock is ahead; it is taken at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What is delivered together: all that one transaction asks for."""
+
+    targets: tuple[Target, ...]
+    rules: tuple[str, ...] = ()
+    source: str = "code"
+    name: str = ""
+    warm: tuple[str, ...] = ()
+    """Rules after which to warm."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "targets": [target.to_json() for target in self.targets],
+            "rules": list(self.rules),
+            "source": self.source,
+            "name": self.name,
+            "warm": list(self.warm),
+        }
+
+
+def keeps_rows(connection: BaseDatabaseWrapper, setting: Sequence[str] = ("durable",)) -> bool:
+    """Say whether intents are written to this database: as the settings say, where our table is."""
+    if config().outbox not in setting or connection.alias in replicas():
+        return False
+    return own_sql.has_table(connection, TABLE)
+
+
+def databases() -> list[str]:
+    """Return the aliases of the databases that have our table."""
+    lagging = replicas()
+    return [alias for alias in connections if alias not in lagging and own_sql.has_table(connections[alias], TABLE)]
+
+
+def _prepared(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> tuple[list[str], list[Any]]:
+    columns, params = [], []
+    for name, value in values.items():
+        field: Any = Intent._meta.get_field(name)
+        columns.append(connection.ops.quote_name(field.column))
+        params.append(field.get_db_prep_save(value, connection))
+    return columns, params
+
+
+def insert(connection: BaseDatabaseWrapper, delivery: Delivery, delay: dt.timedelta = DUE_AFTER) -> int:
+    """Write an intent and return its id. Cost: one statement, uncounted."""
+    now = timezone.now()
+    values = {
+        "created": now,
+        "due": now + delay,
+        "payload": delivery.to_json(),
+        "state": Intent.State.PENDING,
+        "attempts": 0,
+        "error": "",
+        "delivered_to": {},
+    }
+    columns, params = _prepared(connection, values)
+    quote = connection.ops.quote_name
+    places = ", ".join(["%s"] * len(params))
+    sql = f"INSERT INTO {quote(TABLE)} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608
+    if connection.features.can_return_columns_from_insert and connection.vendor != "oracle":
+        return int(own_sql.fetch(connection, f"{sql} RETURNING {quote('id')}", params)[0][0])
+    return own_sql.insert(connection, sql, params, TABLE, "id")
+
+
+def change(connection: BaseDatabaseWrapper, ids: Sequence[int], values: dict[str, Any]) -> int:
+    """Set some columns of some rows and return how many there were. Cost: one statement a 500 rows, uncounted."""
+    columns, params = _prepared(connection, values)
+    quote, changed = connection.ops.quote_name, 0
+    assignments = ", ".join(f"{column} = %s" for column in columns)
+    for start in range(0, len(ids), 500):
+        part = list(ids[start : start + 500])
+        where = f"{quote('id')} IN ({', '.join(['%s'] * len(part))})"
+        changed += own_sql.run(connection, f"UPDATE {quote(TABLE)} SET {assignments} WHERE {where}", [*params, *part])  # noqa: S608
+    return changed
+
+
+def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int], identities: dict[str, str]) -> None:
+    """Note that rows were delivered, and to whom."""
+    now = timezone.now()
+    change(connection, ids, {"state": Intent.State.DONE, "delivered_at": now, "delivered_to": identities, "error": ""})
+
+
+def prune(connection: BaseDatabaseWrapper) -> int:
+    """Delete rows that have been done for long enough and return how many."""
+    quote, state = connection.ops.quote_name, Intent.State.DONE
+    where, params = _prepared(connection, {"state": state, "due": timezone.now() - KEEP})
+    sql = f"DELETE FROM {quote(TABLE)} WHERE {where[0]} = %s AND {where[1]} < %s"  # noqa: S608
+    return own_sql.run(connection, sql, params)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits to be delivered."""
+
+    count: int
+    oldest_seconds: float
+    """Age of the oldest; 0.0 if nothing waits."""
+
+
+def overdue(connection: BaseDatabaseWrapper) -> Waiting:
+    """Return what waits in one database and is not its writer's any more. Cost: one query, uncounted."""
+    quote = connection.ops.quote_name
+    now = timezone.now()
+    names, params = _prepared(connection, {"state": Intent.State.PENDING, "due": now})
+    sql = f"SELECT COUNT(*), MIN({quote('created')}) FROM {quote(TABLE)} WHERE {names[0]} = %s AND {names[1]} <= %s"  # noqa: S608
+    [(count, oldest)] = own_sql.fetch(connection, sql, params)
+    created = _datetime(connection, oldest)
+    return Waiting(int(count), max(0.0, (now - created).total_seconds()) if created else 0.0)
+
+
+def _datetime(connection: BaseDatabaseWrapper, value: Any) -> dt.datetime | None:
+    field: Any = Intent._meta.get_field("created")
+    for converter in (*connection.ops.get_db_converters(field.get_col(TABLE)), *field.get_db_converters(connection)):
+        value = converter(value, field.get_col(TABLE), connection)
+    return None if value is None else value if timezone.is_aware(value) else timezone.make_aware(value)
+
+
+def take(connection: BaseDatabaseWrapper, limit: int) -> list[tuple[int, int, Any]]:
+    """
+    Return id, attempts and payload of due rows, oldest first: by state, since ids do not commit in order.
+
+    Inside a transaction the rows are locked, and those of other relays left out, where the database can do that.
+    """
+    quote, now = connection.ops.quote_name, timezone.now()
+    names, params = _prepared(connection, {"state": Intent.State.PENDING, "due": now})
+    _, late = _prepared(connection, {"due": now + CLOCK_SLACK})
+    columns = ", ".join(map(quote, ("id", "attempts", "payload")))
+    sql = (
+        f"SELECT {columns} FROM {quote(TABLE)} WHERE {names[0]} = %s AND ({names[1]} <= %s OR {names[1]} > %s) "  # noqa: S608
+        f"ORDER BY {quote('id')} LIMIT {int(limit)}"
+    )
+    if connection.in_atomic_block and connection.features.has_select_for_update_skip_locked:
+        sql += " FOR UPDATE SKIP LOCKED"
+    rows = own_sql.fetch(connection, sql, [*params, *late])
+    return [(int(pk), int(attempts), payload) for pk, attempts, payload in rows]
+
+
+def read(payload: Any) -> Delivery:
+    """Return what a row's payload says; what cannot be read of it widens to its alias, or to all."""
+    try:
+        data = json.loads(payload) if isinstance(payload, (str, bytes)) else payload
+        given = data["targets"]
+        rules, source, name = data.get("rules", ()), data.get("source", "relay"), data.get("name", "")
+        warm = data.get("warm", ())
+        targets = [_target(target) for target in given]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return Delivery((Target("tenant", tenant=ALL),), source="relay", name="unreadable intent")
+    return Delivery(
+        tuple(dict.fromkeys(targets)), tuple(map(str, rules)), str(source), str(name), tuple(map(str, warm))
+    )
+
+
+def _target(data: Any) -> Target:
+    try:
+        return Target.from_json(data)
+    except InvalidTarget:
+        alias = data.get("alias") if isinstance(data, dict) else None
+        return Target("tenant", tenant=ALL, alias=alias if isinstance(alias, str) else None)

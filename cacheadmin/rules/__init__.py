@@ -1,0 +1,60 @@
+"""The map from writes to caches: rules in code and in the database, and what they drop for a change."""
+
+from cacheadmin.rules.current import (
+    EDITED,
+    all_rules,
+    bump_version,
+    code_rules,
+    edited,
+    for_model,
+    forget,
+    forget_all,
+    from_row,
+    is_due,
+    model_targets,
+    problems,
+    snapshot,
+    stored_rules,
+    wanted_paths,
+    watched_fields,
+)
+from cacheadmin.rules.matching import FiredRule, targets_for, targets_of_rules
+from cacheadmin.rules.rule import EVENTS, KINDS, TENANTS, Change, Event, Problem, Rule, RuleTarget
+from cacheadmin.rules.snapshot import Compiled, Seen, Snapshot, table_key
+from cacheadmin.rules.validation import find_model, validate
+
+__all__ = [
+    "EDITED",
+    "EVENTS",
+    "KINDS",
+    "TENANTS",
+    "Change",
+    "Compiled",
+    "Event",
+    "FiredRule",
+    "Problem",
+    "Rule",
+    "RuleTarget",
+    "Seen",
+    "Snapshot",
+    "all_rules",
+    "bump_version",
+    "code_rules",
+    "edited",
+    "find_model",
+    "for_model",
+    "forget",
+    "forget_all",
+    "from_row",
+    "is_due",
+    "model_targets",
+    "problems",
+    "snapshot",
+    "stored_rules",
+    "table_key",
+    "targets_for",
+    "targets_of_rules",
+    "validate",
+    "wanted_paths",
+    "watched_fields",
+]

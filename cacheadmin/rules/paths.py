@@ -1,0 +1,116 @@
+"""Paths from a model along its foreign keys: `tenant_id`, `branch__city`, `sale__tenant_id`, `pk`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from django.apps import apps
+from django.db.models import Field, ForeignKey, Model
+
+from cacheadmin.exceptions import InvalidRule
+from cacheadmin.rules.rule import ALL_TENANTS, SHARED_DATA
+from cacheadmin.tenancy import NoTenants, SchemaTenancy, Tenancy, tenancy
+
+ACTIVE_TENANT: Final = "@active"
+"""Stands in the place of a tenant path where rows do not name their tenant: the one that is active when they change."""
+
+
+def column(model: type[Model], name: str) -> Field[Any, Any] | None:
+    """Return the column of a model by its name, attname or `pk`; None if there is none."""
+    if name == "pk":
+        return model._meta.pk
+    for field in model._meta.concrete_fields:
+        if name in (field.name, field.attname):
+            return field
+    return None
+
+
+def names_of(model: type[Model]) -> list[str]:
+    """Return every name that a path may begin with."""
+    names = {"pk", *(n for f in model._meta.concrete_fields for n in (f.name, f.attname))}
+    return sorted(names)
+
+
+def relations_of(model: type[Model]) -> dict[str, Any]:
+    """Return the many-to-many relations of a model, from either side: name -> relation."""
+    meta = model._meta
+    found: dict[str, Any] = {field.name: field for field in meta.many_to_many}
+    for related in meta.related_objects:
+        if related.many_to_many:
+            found[related.name] = related
+    return found
+
+
+def resolve(model: type[Model], path: str) -> tuple[Field[Any, Any], str]:
+    """
+    Take a path apart: the model's own column, and the rest beyond its foreign key ("" if the column is the value).
+
+    Raises:  InvalidRule, naming the wrong part and the nearest that is right.
+    """
+    first, _, rest = path.partition("__")
+    field = column(model, first)
+    if field is None:
+        raise InvalidRule(_unknown(model, first, path))
+    if not rest:
+        return field, ""
+    if not isinstance(field, ForeignKey):
+        raise InvalidRule(f"{path!r}: {model._meta.label}.{first} is no foreign key, so {rest!r} cannot follow it.")
+    target = field.remote_field.model
+    if column(target, rest) in field.foreign_related_fields:
+        return field, ""
+    resolve(target, rest)
+    return field, rest
+
+
+def _unknown(model: type[Model], name: str, path: str) -> str:
+    where = f"{model._meta.label}.{name}"
+    if name in relations_of(model) or any(name == r.name for r in model._meta.related_objects):
+        return f"{path!r}: {where} leads to many rows; a path follows foreign keys only."
+    near = difflib.get_close_matches(name, names_of(model), n=1)
+    hint = f" Did you mean {near[0]}?" if near else f" Fields are {', '.join(names_of(model))}."
+    return f"{path!r}: field {where} does not exist.{hint}"
+
+
+def tenant_path(model: type[Model], path: str) -> str:
+    """
+    Return where the tenant of a model's rows comes from: `path`, or what is found for an empty one.
+
+    Found: the model's own foreign key to the tenant. A model that only hangs on one that has it: all tenants, since
+    the way there may be of another meaning. One that hangs on none: shared data.
+    """
+    if path:
+        return path
+    ours = tenancy()
+    if isinstance(ours, NoTenants) or not ours.has_tenants:
+        return SHARED_DATA
+    if isinstance(ours, SchemaTenancy):
+        return ACTIVE_TENANT
+    if _is_tenant(ours, model):
+        return "pk"
+    if (field := _own_column(ours, model)) is not None:
+        return field.attname
+    knows_itself = type(ours).from_instance is not Tenancy.from_instance and not getattr(ours, "model", "")
+    hangs = knows_itself or any(_is_tenant(ours, m) or _own_column(ours, m) is not None for m in _reachable(model))
+    return ALL_TENANTS if hangs else SHARED_DATA
+
+
+def _is_tenant(ours: Tenancy, model: type[Model]) -> bool:
+    label = getattr(ours, "model", "")
+    return bool(label) and issubclass(model, apps.get_model(label))
+
+
+def _own_column(ours: Tenancy, model: type[Model]) -> Field[Any, Any] | None:
+    return column(model, f"{getattr(ours, 'field', 'tenant')}_id")
+
+
+def _reachable(model: type[Model]) -> Iterator[type[Model]]:
+    """Every model that foreign keys lead to, however far."""
+    seen, waiting = {model}, [model]
+    while waiting:
+        for field in waiting.pop()._meta.concrete_fields:
+            if isinstance(field, ForeignKey) and (target := field.remote_field.model) not in seen:
+                seen.add(target)
+                waiting.append(target)
+                yield target

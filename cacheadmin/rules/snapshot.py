@@ -1,0 +1,208 @@
+"""The rules as they stand, arranged for the moment of a write: which tables matter, what of a row is wanted. Pure.
+
+A rule that is broken in part fires too widely rather than not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from django.db.models import Model
+
+from cacheadmin.exceptions import InvalidRule
+from cacheadmin.rules.paths import ACTIVE_TENANT, column, relations_of, resolve, tenant_path
+from cacheadmin.rules.rule import ALL_TENANTS, SHARED_DATA, Event, Rule
+from cacheadmin.rules.validation import find_model
+
+logger = logging.getLogger("cacheadmin")
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A rule whose names have been looked up."""
+
+    rule: Rule
+    label: str
+    """Of the concrete model."""
+    tenant: str
+    """Path, `*`, `-`, or `@active`."""
+    fields: frozenset[str]
+    """Watched columns, names and attnames; empty: any."""
+    relations: frozenset[str]
+    """Watched many-to-many relations; empty: any."""
+    paths: frozenset[str]
+    """What has to be known of a row."""
+
+    def is_hit_by(self, event: str, fields: frozenset[str] | None) -> bool:
+        """Whether a write of this kind may concern the rule."""
+        if event not in self.rule.events:
+            return False
+        watched = {"update": self.fields, "m2m": self.relations}.get(event)
+        return not watched or fields is None or not watched.isdisjoint(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How a write to a table concerns a model that rules name."""
+
+    label: str
+    how: Literal["row", "child", "m2m", "cascade"]
+    """`row` its own table · `child` an update of a multi-table parent · `m2m` a through table of it · `cascade` a
+    delete that the database passes on."""
+    via: str = ""
+    """For m2m: the column of the through model that points to it. For cascade: the event, `delete` or `update`."""
+    names: frozenset[str] = frozenset()
+    """For m2m: the relation's name. For cascade: the foreign key's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All rules at one moment. `version` is the row of the version table they were read under."""
+
+    rules: tuple[Rule, ...] = ()
+    """As written, also those switched off; those overridden by the database are left out."""
+    replaced: tuple[Rule, ...] = ()
+    """Rules in code that one of the same name in the database replaces."""
+    compiled: dict[str, tuple[Compiled, ...]] = field(default_factory=dict)
+    """Label -> rules in force."""
+    tables: dict[str, tuple[Seen, ...]] = field(default_factory=dict)
+    """Last part of a table's name, in lower case -> whom a write to it concerns."""
+    models: dict[str, type[Model]] = field(default_factory=dict)
+    paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Label -> what has to be known of each touched row."""
+    version: int | None = None
+
+    def concerned(self, label: str, event: str, fields: frozenset[str] | None) -> list[Compiled]:
+        """Return the rules in force that a write of this kind may concern."""
+        return [c for c in self.compiled.get(label, ()) if c.is_hit_by(event, fields)]
+
+
+def table_key(db_table: str) -> str:
+    """Return how a table is looked up: without schema and quotes, in lower case."""
+    return db_table.split(".")[-1].strip('"`[] ').casefold()
+
+
+def build(code: Iterable[Rule], database: Iterable[Rule], version: int | None) -> Snapshot:
+    """Arrange rules; one of the database replaces those of the same name in code."""
+    stored = tuple(database)
+    names = {rule.name for rule in stored}
+    code = tuple(code)
+    rules = (*(rule for rule in code if rule.name not in names), *stored)
+    compiled: dict[str, list[Compiled]] = {}
+    models: dict[str, type[Model]] = {}
+    for rule in rules:
+        if not rule.enabled:
+            continue
+        try:
+            model = find_model(rule.model)._meta.concrete_model
+        except InvalidRule as error:
+            logger.error("Rule %r never fires: %s", rule.name, error)
+            continue
+        assert model is not None
+        models[model._meta.label] = model
+        compiled.setdefault(model._meta.label, []).append(_compile(rule, model))
+    return Snapshot(
+        rules=rules,
+        replaced=tuple(rule for rule in code if rule.name in names),
+        compiled={label: tuple(found) for label, found in compiled.items()},
+        tables=_tables(models, compiled),
+        models=models,
+        paths={label: tuple(sorted(set().union(*(c.paths for c in found)))) for label, found in compiled.items()},
+        version=version,
+    )
+
+
+def _compile(rule: Rule, model: type[Model]) -> Compiled:
+    relations = relations_of(model)
+    columns: set[str] = set()
+    for name in rule.fields:
+        found = column(model, name)
+        if found is not None:
+            columns |= {found.name, found.attname}
+        elif name not in relations:
+            columns = set()  # a name that does not exist: watch every field rather than none
+            break
+    tenant = tenant_path(model, rule.tenant)
+    paths = {path for target in rule.targets for path in target.placeholders if _leads(model, path)}
+    if any(target.tenant == "same" for target in rule.targets) and tenant not in (ALL_TENANTS, SHARED_DATA):
+        if tenant == ACTIVE_TENANT or _leads(model, tenant):
+            paths.add(tenant)
+        else:
+            tenant = ALL_TENANTS
+    return Compiled(
+        rule=rule,
+        label=model._meta.label,
+        tenant=tenant,
+        fields=frozenset(columns),
+        relations=frozenset(name for name in rule.fields if name in relations),
+        paths=frozenset(paths),
+    )
+
+
+def _leads(model: type[Model], path: str) -> bool:
+    try:
+        resolve(model, path)
+    except InvalidRule as error:
+        logger.error("A rule fires for all: %s", error)
+        return False
+    return True
+
+
+_COLUMN_EVENTS: Final = frozenset({"create", "update", "delete"})
+
+
+def _tables(models: dict[str, type[Model]], compiled: dict[str, list[Compiled]]) -> dict[str, tuple[Seen, ...]]:
+    tables: dict[str, dict[Seen, None]] = {}
+
+    def see(model: type[Model], seen: Seen) -> None:
+        tables.setdefault(table_key(model._meta.db_table), {})[seen] = None
+
+    for label, model in models.items():
+        events = set().union(*(c.rule.events for c in compiled[label]))
+        if events & _COLUMN_EVENTS:
+            see(model, Seen(label, "row"))
+        if "update" in events:
+            for parent in model._meta.get_parent_list():
+                see(parent, Seen(label, "child"))
+        if "m2m" in events:
+            for through, via, name in _through(model):
+                see(through, Seen(label, "m2m", via, frozenset({name})))
+        for ancestor, event, names in _database_cascades(model):
+            if event in events:
+                see(ancestor, Seen(label, "cascade", event, names))
+    return {table: tuple(seen) for table, seen in tables.items()}
+
+
+def _through(model: type[Model]) -> Iterator[tuple[type[Model], str, str]]:
+    """Yield each relation's through model, its column that points here, and the relation's name."""
+    for name, relation in relations_of(model).items():
+        field = getattr(relation, "field", relation)
+        is_forward = relation is field
+        through = field.remote_field.through
+        via = field.m2m_field_name() if is_forward else field.m2m_reverse_field_name()
+        yield through, via, name
+        if is_forward and field.remote_field.symmetrical:
+            yield through, field.m2m_reverse_field_name(), name
+
+
+def _database_cascades(model: type[Model]) -> Iterator[tuple[type[Model], Event, frozenset[str]]]:
+    """Yield the models whose deletion the database passes on to this one (Django 6.1: DB_CASCADE and its like)."""
+    seen: set[type[Any]] = {model}
+    waiting: list[type[Any]] = [model]
+    while waiting:
+        current = waiting.pop()
+        for key in current._meta.concrete_fields:
+            operation = getattr(getattr(key.remote_field, "on_delete", None), "operation", None)
+            if operation is None:
+                continue
+            parent = key.remote_field.model._meta.concrete_model
+            if "CASCADE" in str(operation).upper():
+                yield parent, "delete", frozenset({key.name, key.attname})
+                if parent not in seen:
+                    seen.add(parent)
+                    waiting.append(parent)
+            elif current is model:
+                yield parent, "update", frozenset({key.name, key.attname})

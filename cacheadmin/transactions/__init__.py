@@ -1,0 +1,42 @@
+"""What this thread's database transactions mean for the cache, and what is to be done when they end.
+
+No models, no rules, no Redis in here: those who do something at the end of a transaction register with `on_end`.
+
+A transaction is *real* unless every block around it is a `TestCase`'s own. Leaving the outermost real block inside a
+`TestCase` counts as its commit.
+"""
+
+from cacheadmin.transactions.ends import install, on_end, settle, uninstall
+from cacheadmin.transactions.state import (
+    Pending,
+    defer,
+    in_transaction,
+    is_open,
+    mark_written,
+    may_fill,
+    may_read,
+    note_isolation,
+    note_query,
+    pending,
+    replica_watch,
+    state_of,
+)
+
+__all__ = [
+    "Pending",
+    "defer",
+    "in_transaction",
+    "install",
+    "is_open",
+    "mark_written",
+    "may_fill",
+    "may_read",
+    "note_isolation",
+    "note_query",
+    "on_end",
+    "pending",
+    "replica_watch",
+    "settle",
+    "state_of",
+    "uninstall",
+]

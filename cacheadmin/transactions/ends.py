@@ -1,0 +1,163 @@
+"""How transactions end: an intent before the COMMIT, delivery right after it, nothing after a rollback.
+
+Not by `on_commit`: another app's callback that raises drops those behind it, and `captureOnCommitCallbacks` would count
+ours in a site's tests.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.db import IntegrityError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.transaction import Atomic, get_connection
+
+from cacheadmin.transactions.own_sql import quiet, unseen
+from cacheadmin.transactions.state import ATTRIBUTE, Pending, State, in_transaction, state_of
+
+logger = logging.getLogger("cacheadmin")
+
+Before = Callable[[BaseDatabaseWrapper, Pending], Any]
+"""`before(connection, pending) -> receipt`: runs inside a real transaction, right before its COMMIT."""
+After = Callable[[Pending, Any], None]
+"""`after(pending, receipt)`: runs when it is committed; the receipt is None where `before` did not run."""
+
+_before: Before | None = None
+_after: After | None = None
+
+
+def on_end(before: Before | None, after: After | None) -> None:
+    """Set who writes the intent before a COMMIT and who delivers after it."""
+    global _before, _after
+    _before, _after = before, after
+
+
+def settle(connection: BaseDatabaseWrapper) -> None:
+    """Deliver what is pending at once, unless a real transaction is open, which delivers when it ends."""
+    state = state_of(connection)
+    if state.pending and not in_transaction(connection):
+        taken = state.pending
+        state.forget()
+        _deliver(taken, None)
+
+
+def _deliver(taken: Pending, receipt: Any) -> None:
+    if _after is None:
+        return
+    try:
+        with quiet():
+            _after(taken, receipt)
+    except Exception:
+        # The data is committed: an error now would only tell the caller something untrue.
+        logger.exception("An invalidation could not be delivered after its commit.")
+
+
+def _deliver_committed(state: State) -> None:
+    if state.committed is not None:
+        taken, receipt = state.committed, state.receipt
+        state.committed = state.receipt = None
+        _deliver(taken, receipt)
+
+
+# --- hooks ----------------------------------------------------------------------------------------------------------
+
+
+def _commit(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
+    state: State | None = getattr(self, ATTRIBUTE, None)
+    if state is None or self.in_atomic_block:  # in a block Django refuses to commit
+        return original(self)
+    receipt = None
+    if state.pending and _before is not None:
+        try:
+            with unseen(self):
+                receipt = _before(self, state.pending)
+        except BaseException:
+            # Whatever else is raised here, SQLite would commit and PostgreSQL stay in the transaction.
+            state.forget()
+            self.rollback()
+            raise
+    try:
+        result = original(self)
+    except BaseException as error:
+        if state.pending and not isinstance(error, IntegrityError):
+            _deliver(state.pending, None)  # it may have been committed all the same; one miss more is no harm
+        raise
+    taken = state.pending
+    state.forget()
+    if taken:
+        state.committed, state.receipt = taken, receipt
+        if not state.exiting:
+            _deliver_committed(state)  # manual mode: nothing comes after the commit
+    return result
+
+
+def _forget(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
+    if (state := getattr(self, ATTRIBUTE, None)) is not None:
+        state.forget()
+    return original(self)
+
+
+def _run_and_clear_commit_hooks(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
+    # Before all callbacks of others. Autocommit is on again by now, so that delivering may query, for example the
+    # list of tenants.
+    if (state := getattr(self, ATTRIBUTE, None)) is not None:
+        _deliver_committed(state)
+    return original(self)
+
+
+def _exit(original: Callable[..., Any], self: Atomic, exc_type: Any, exc_value: Any, traceback: Any) -> Any:
+    connection = get_connection(self.using)
+    state: State | None = getattr(connection, ATTRIBUTE, None)
+    if state is None:
+        return original(self, exc_type, exc_value, traceback)
+    is_good = exc_type is None and not connection.needs_rollback
+    state.exiting += 1
+    try:
+        return original(self, exc_type, exc_value, traceback)
+    except BaseException:
+        is_good = False
+        raise
+    finally:
+        state.exiting -= 1
+        _deliver_committed(state)  # normally done by now; not if the connection broke right after its commit
+        if connection.in_atomic_block and not in_transaction(connection):
+            taken = state.pending
+            state.forget()
+            if taken and is_good and not getattr(self, "_from_testcase", False):
+                _deliver(taken, None)
+
+
+_HOOKS: Final = (
+    (BaseDatabaseWrapper, "commit", _commit),
+    (BaseDatabaseWrapper, "rollback", _forget),
+    (BaseDatabaseWrapper, "close", _forget),
+    (BaseDatabaseWrapper, "run_and_clear_commit_hooks", _run_and_clear_commit_hooks),
+    (Atomic, "__exit__", _exit),
+)
+_originals: dict[tuple[type, str], Callable[..., Any]] = {}
+
+
+def install() -> None:
+    """Begin to notice how transactions end. Once is enough; more often is harmless."""
+    for owner, name, hook in _HOOKS:
+        if (owner, name) not in _originals:
+            original = _originals[owner, name] = getattr(owner, name)
+            setattr(owner, name, _hooked(original, hook))
+
+
+def _hooked(original: Callable[..., Any], hook: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def hooked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return hook(original, self, *args, **kwargs)
+
+    return hooked
+
+
+def uninstall() -> None:
+    """Undo `install`."""
+    while _originals:
+        (owner, name), original = _originals.popitem()
+        setattr(owner, name, original)

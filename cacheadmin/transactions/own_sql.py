@@ -1,0 +1,112 @@
+"""Statements of our own: not logged, not counted by `assertNumQueries`, seen by nobody's wrappers, ours included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.signals import post_migrate
+
+from cacheadmin.transactions.state import state_of
+
+
+def fetch(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    """Run a query and return all its rows, as the driver gives them."""
+    return _execute(connection, sql, params)[0]
+
+
+def run(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any] = ()) -> int:
+    """Run a statement and return how many rows it touched."""
+    return _execute(connection, sql, params)[1]
+
+
+def insert(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any], table: str, key: str) -> int:
+    """Run an INSERT where the database cannot return columns, and return the new key."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        cursor = connection.create_cursor()
+        try:
+            cursor.execute(sql, tuple(params))
+            return int(connection.ops.last_insert_id(cursor, table, key))
+        finally:
+            cursor.close()
+
+
+def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> tuple[list[tuple[Any, ...]], int]:
+    connection.validate_thread_sharing()
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        cursor = connection.create_cursor()
+        try:
+            cursor.execute(sql, tuple(params))
+            rows = cursor.fetchall() if cursor.description is not None else []
+            return rows, cursor.rowcount
+        finally:
+            cursor.close()
+
+
+@contextmanager
+def unseen(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Keep the statements of this block from our hooks and out of the query logs."""
+    state = state_of(connection)
+    state.depth += 1
+    try:
+        with quiet():
+            yield
+    finally:
+        state.depth -= 1
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Take the statements of this block out of this thread's query logs."""
+    logs = [(c.queries_log, len(c.queries_log)) for c in connections.all(initialized_only=True) if c.queries_logged]
+    try:
+        yield
+    finally:
+        for log, length in logs:
+            while len(log) > length:
+                log.pop()
+
+
+# --- which tables there are -----------------------------------------------------------------------------------------
+
+ABSENT_SECONDS: Final = 60.0
+"""How long a table that is not there is taken for absent; on PostgreSQL a failed query would end the transaction."""
+
+_tables: dict[tuple[str, str, str | None], tuple[frozenset[str], float]] = {}
+
+
+def has_table(connection: BaseDatabaseWrapper, table: str) -> bool:
+    """Say whether a table exists. Cost: one query a database and process, and one a minute while it does not."""
+    key = (connection.alias, str(connection.settings_dict["NAME"]), getattr(connection, "schema_name", None))
+    known, looked = _tables.get(key, (frozenset(), 0.0))
+    if table in known:
+        return True
+    if key in _tables and time.monotonic() - looked < ABSENT_SECONDS:
+        return False
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        cursor = connection.create_cursor()
+        try:
+            # Only our own: of the rest nothing is ever asked.
+            found = {
+                t.name for t in connection.introspection.get_table_list(cursor) if t.name.startswith("cacheadmin_")
+            }
+        finally:
+            cursor.close()
+    _tables[key] = frozenset(found), time.monotonic()
+    return table in found
+
+
+def forget_tables(**_: Any) -> None:
+    """Look again which tables there are."""
+    _tables.clear()
+
+
+post_migrate.connect(forget_tables, dispatch_uid="cacheadmin.transactions")

@@ -1,0 +1,221 @@
+"""What is known about each connection, kept on the connection object.
+
+A task's write joins whatever transaction its thread has open, so neither a context variable nor the task can tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from cacheadmin.conf import replicas
+from cacheadmin.targets import Target
+
+logger = logging.getLogger("cacheadmin")
+
+ATTRIBUTE: Final = "_cacheadmin"
+"""Of a connection object; it survives `close()`."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """What one transaction will have to invalidate once it is committed."""
+
+    changes: dict[Any, Any] = field(default_factory=dict)
+    """What the hooks on writes saw; kept by them, opaque here."""
+    explicit: dict[tuple[str, str], dict[Target, None]] = field(default_factory=dict)
+    """(source, name) -> targets that code or a person asked for."""
+    has_written: bool = False
+    """Whether a statement of this transaction was seen to write."""
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.explicit)
+
+
+class State:
+    """What is known about one connection. Belongs to the thread that owns the connection."""
+
+    __slots__ = (
+        "announced",
+        "committed",
+        "depth",
+        "exiting",
+        "isolation",
+        "isolation_was_set",
+        "pending",
+        "physical",
+        "receipt",
+    )
+
+    def __init__(self) -> None:
+        self.pending = Pending()
+        self.committed: Pending | None = None
+        """Committed, but not delivered yet: the connection has still to return to autocommit."""
+        self.receipt: Any = None
+        self.depth = 0
+        """Above zero while our own statements run, which no hook looks at."""
+        self.announced = 0
+        """Above zero while a statement runs that a hook above the cursor knows: the cursor's need not look."""
+        self.exiting = 0
+        """Above zero while an `atomic` block is being left: autocommit comes back after its commit, then we deliver."""
+        self.physical: Any = None
+        self.isolation: str | None = None
+        """What the server said about `physical`; asked again after it changed or was set by hand."""
+        self.isolation_was_set = False
+
+    def forget(self) -> None:
+        """Begin anew: the transaction has ended."""
+        self.pending = Pending()
+        _writing.discard(id(self))
+        if self.isolation_was_set or self.isolation != "read committed":
+            self.isolation, self.isolation_was_set = None, False
+
+    def __del__(self) -> None:
+        _writing.discard(id(self))
+
+
+_writing: set[int] = set()
+"""Ids of the states whose transaction has written, of all threads: while it is empty, a read asks nothing else."""
+
+
+def state_of(connection: BaseDatabaseWrapper) -> State:
+    """Return what is known about a connection."""
+    state: State | None = getattr(connection, ATTRIBUTE, None)
+    if state is None:
+        state = State()
+        setattr(connection, ATTRIBUTE, state)
+    return state
+
+
+def in_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a real transaction is open on this connection: one that is not all `TestCase`'s own."""
+    if connection.in_atomic_block:
+        return any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
+    return not connection.autocommit and connection.connection is not None
+
+
+def _open() -> list[BaseDatabaseWrapper]:
+    return [c for c in connections.all(initialized_only=True) if in_transaction(c)]
+
+
+def is_open() -> bool:
+    """Whether an explicit invalidation must wait for a commit of this thread."""
+    return bool(_open())
+
+
+# --- what the cache asks --------------------------------------------------------------------------------------------
+
+
+def may_read() -> bool:
+    """
+    Whether this thread may be served from the cache: not while a transaction of its own has written.
+
+    Cost:    a look at an empty set while no thread of the process is in such a transaction.
+    """
+    if not _writing:
+        return True
+    return not any(id(getattr(c, ATTRIBUTE, None)) in _writing for c in connections.all(initialized_only=True))
+
+
+def may_fill() -> bool:
+    """
+    Whether what this thread read last may be stored: its snapshot must not be older than now.
+
+    False where `may_read` is, in any real transaction that is not READ COMMITTED, and after a query to a replica
+    inside `replica_watch`.
+    Cost:    on PostgreSQL one SHOW a physical connection, the first time it is asked inside a transaction.
+    """
+    watch = _watch.get()
+    if watch is not None and watch.was_asked:
+        return False
+    return may_read() and all(map(_is_read_committed, _open()))
+
+
+def _is_read_committed(connection: BaseDatabaseWrapper) -> bool:
+    if connection.vendor != "postgresql" or connection.connection is None:
+        return False
+    state = state_of(connection)
+    if state.physical is not connection.connection or state.isolation is None:
+        try:
+            with connection.wrap_database_errors, connection.create_cursor() as cursor:
+                cursor.execute("SHOW transaction_isolation")
+                level = str(cursor.fetchone()[0])
+        except Exception as error:  # noqa: BLE001 - a broken transaction cannot answer; it must not fill either
+            logger.debug("The isolation level of %r is not known: %s", connection.alias, error)
+            return False
+        state.physical, state.isolation = connection.connection, level
+    return state.isolation == "read committed"
+
+
+@dataclass(slots=True)
+class _Watch:
+    replicas: frozenset[str]
+    was_asked: bool = False
+
+
+_watch: ContextVar[_Watch | None] = ContextVar("cacheadmin_replica_watch", default=None)
+
+
+@contextmanager
+def replica_watch() -> Iterator[None]:
+    """Let `may_fill` know inside this block, and in those around it, whether a replica was queried."""
+    lagging = replicas()
+    if not lagging:
+        yield
+        return
+    outer, watch = _watch.get(), _Watch(lagging)
+    token = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
+        if outer is not None:
+            outer.was_asked |= watch.was_asked
+
+
+def defer(targets: Sequence[Target], source: str, name: str) -> bool:
+    """
+    Record an explicit invalidation with each open real transaction of this thread.
+
+    Returns: True if it waits for a commit; False if nothing is open, then the caller delivers at once.
+    """
+    waiting = _open()
+    for connection in waiting:
+        state_of(connection).pending.explicit.setdefault((source, name), {}).update(dict.fromkeys(targets))
+    return bool(waiting)
+
+
+# --- what the hooks on statements tell ------------------------------------------------------------------------------
+
+
+def note_query(connection: BaseDatabaseWrapper) -> None:
+    """Note that a statement runs on this connection. Cost: a look at a context variable."""
+    watch = _watch.get()
+    if watch is not None and connection.alias in watch.replicas:
+        watch.was_asked = True
+
+
+def note_isolation(connection: BaseDatabaseWrapper) -> None:
+    """Note that a statement may have changed the isolation level."""
+    state = state_of(connection)
+    state.isolation, state.isolation_was_set = None, True
+
+
+def mark_written(connection: BaseDatabaseWrapper) -> None:
+    """Note that this connection's transaction writes. Nothing to note outside a real one."""
+    if in_transaction(connection):
+        state = state_of(connection)
+        state.pending.has_written = True
+        _writing.add(id(state))
+
+
+def pending(connection: BaseDatabaseWrapper) -> Pending:
+    """Return what this connection has to invalidate after its commit, to add to it. Call `settle` afterwards."""
+    return state_of(connection).pending

@@ -1,0 +1,130 @@
+"""The net below the ORM's hooks: statements that reach a cursor unannounced are read as text and widened."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
+
+from django.db.backends.utils import CursorWrapper
+
+from cacheadmin import outbox, rules, transactions
+from cacheadmin.rules import EVENTS, Snapshot
+from cacheadmin.transactions.state import state_of
+from cacheadmin.writes.compilers import RULES_TABLE, block, note_edit
+from cacheadmin.writes.statements import Statement, statement
+
+logger = logging.getLogger("cacheadmin")
+
+unknown_statements: dict[str, int] = {}
+"""First words of statements that we could not read -> how often they came; all tables were taken for written."""
+
+MOST_UNKNOWN: Final = 100
+
+
+def hook(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `execute` or `executemany` of a cursor that notes writes nobody announced."""
+
+    @functools.wraps(original)
+    def execute(cursor: Any, sql: Any, *args: Any, **kwargs: Any) -> Any:
+        connection = cursor.db
+        transactions.note_query(connection)
+        state = state_of(connection)
+        if state.announced or state.depth:
+            return original(cursor, sql, *args, **kwargs)
+        told = statement(sql, connection.connection)
+        if told.sets_isolation:
+            transactions.note_isolation(connection)
+        if told.tables is not None and not told.tables:
+            return original(cursor, sql, *args, **kwargs)
+        return write(connection, told, sql, lambda: original(cursor, sql, *args, **kwargs))
+
+    return execute
+
+
+def hook_procedure(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `callproc` of a cursor that takes every table for written."""
+
+    @functools.wraps(original)
+    def callproc(cursor: Any, procname: str, *args: Any, **kwargs: Any) -> Any:
+        transactions.note_query(cursor.db)
+        return write(cursor.db, Statement(None), procname, lambda: original(cursor, procname, *args, **kwargs))
+
+    return callproc
+
+
+def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any]) -> Any:
+    """Run a statement that writes some tables, or any, and note it."""
+    if not told.is_known:
+        _count_unknown(sql)
+    transactions.mark_written(connection)
+    may_concern = _concerned(told, rules.snapshot()) or RULES_TABLE in (told.tables or ())
+    with block(connection, bool(may_concern) and told.may_be_wrapped and outbox.keeps_rows(connection)):
+        result = run()
+        note(connection, told)
+    transactions.settle(connection)
+    return result
+
+
+def note(connection: Any, told: Statement) -> None:
+    """Note that rows nobody knows were written: every rule of the tables' models fires for all tenants."""
+    snapshot = rules.snapshot()
+    if told.tables is None or RULES_TABLE in told.tables:
+        note_edit(connection, snapshot)
+    pending = transactions.pending(connection).changes
+    for label, event in _concerned(told, snapshot):
+        pending[label, event, None] = None
+
+
+def _concerned(told: Statement, snapshot: Snapshot) -> set[tuple[str, str]]:
+    if told.tables is None:
+        return {(label, event) for label in snapshot.compiled for event in EVENTS}
+    found: set[tuple[str, str]] = set()
+    for table in told.tables:
+        for seen in snapshot.tables.get(table, ()):
+            events = {"m2m": ("m2m",), "cascade": (seen.via,), "child": ("update",)}.get(seen.how, EVENTS[:3])
+            found |= {(seen.label, event) for event in events}
+    return found
+
+
+def _count_unknown(sql: Any) -> None:
+    word = str(sql).split(maxsplit=1)[0][:40].lower() if str(sql).strip() else ""
+    if word not in unknown_statements:
+        logger.warning("A statement that begins with %r is not known; every table counts as written.", word)
+    if word in unknown_statements or len(unknown_statements) < MOST_UNKNOWN:
+        unknown_statements[word] = unknown_statements.get(word, 0) + 1
+
+
+# --- what the driver's cursor has and Django's passes on ------------------------------------------------------------
+
+
+def passed_on(name: str) -> property:
+    """Return a property for a method of the driver's cursor that runs SQL: `copy`, `copy_expert`, `executescript`."""
+
+    def get(cursor: CursorWrapper) -> Callable[..., Any]:
+        method = getattr(cursor.cursor, name)  # AttributeError where the driver has none, as without us
+
+        @functools.wraps(method)
+        def call(sql: Any, *args: Any, **kwargs: Any) -> Any:
+            connection: Any = cursor.db
+            told = statement(sql, connection.connection)
+            if told.tables is not None and not told.tables:
+                return method(sql, *args, **kwargs)
+            if name == "copy":
+                return _copying(connection, told, method(sql, *args, **kwargs))
+            return write(connection, told, sql, lambda: method(sql, *args, **kwargs))
+
+        return call
+
+    return property(get)
+
+
+@contextmanager
+def _copying(connection: Any, told: Statement, copy: AbstractContextManager[Any]) -> Iterator[Any]:
+    transactions.mark_written(connection)
+    with copy as opened:
+        yield opened
+        note(connection, told)
+    transactions.settle(connection)
