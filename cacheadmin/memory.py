@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from enum import Enum
 from typing import Final
 
+from django.core.signals import request_finished, request_started
+
 from .store import Stamp
 
 REMEMBERED: Final = 10_000
@@ -88,3 +90,7 @@ def forget(key: str) -> None:
 def clear(**_: object) -> None:
     """Forget everything: a request or task begins or ends."""
     _memory.set(None)
+
+
+request_started.connect(clear, dispatch_uid="cacheadmin.memory.started")
+request_finished.connect(clear, dispatch_uid="cacheadmin.memory.finished")

@@ -238,9 +238,7 @@ def test_signed_value_is_not_unpickled_when_it_was_changed(redis) -> None:
     assert cache.get("tenant:1:signed:a") == {"b": 1}
 
 
-@settings(
-    max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
-)
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
 @given(data=st.data())
 def test_mutated_value_is_a_miss_never_an_exception(data: st.DataObject, redis) -> None:
     where = store("query")
@@ -268,7 +266,15 @@ def test_key_of_a_wrong_type_is_a_miss_and_is_overwritten(redis) -> None:
     entry = numbers.entry(1)
     group = entry.group
     with _client(redis, 1) as client:
-        for name in (entry.key, group.tenant_epoch, group.epoch, group.registry, group.index, entry.lease, entry.epochs()[2]):
+        for name in (
+            entry.key,
+            group.tenant_epoch,
+            group.epoch,
+            group.registry,
+            group.index,
+            entry.lease,
+            entry.epochs()[2],
+        ):
             client.flushdb()
             client.rpush(name, "x")
             assert numbers(1) == [1], name
@@ -291,7 +297,9 @@ def test_reply_meant_for_another_key_is_a_miss(redis, caplog) -> None:
 def on(server, **options) -> override_settings:
     backend = {"BACKEND": "cacheadmin.backends.RedisCache", "KEY_PREFIX": "t", "TIMEOUT": 60}
     caches_ = {alias: backend | {"LOCATION": server.url_for(i)} for i, alias in enumerate(("default", "query"))}
-    return override_settings(CACHES=caches_, CACHEADMIN={"TENANCY": "shop.cache.Tenancy", "TIMEOUT_MS": 2000, **options})
+    return override_settings(
+        CACHES=caches_, CACHEADMIN={"TENANCY": "shop.cache.Tenancy", "TIMEOUT_MS": 2000, **options}
+    )
 
 
 def test_full_server_refuses_fills_and_still_invalidates(fresh_server) -> None:
