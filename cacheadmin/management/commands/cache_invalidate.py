@@ -16,6 +16,7 @@ from ...exceptions import CacheAway
 from ...invalidation import Invalidation
 from ...keys import logical_tenant
 from ...models import Activity
+from ...outbox.delivery import remembered
 from ...targets import ALL, All, Target, from_pattern
 from ...tenancy import tenancy
 from ..base import (
@@ -76,6 +77,9 @@ class Command(CacheCommand):
         if reason := why_to_ask(targets, blast):
             self.confirm(f"This invalidates {said(targets)}{counted(blast)}. {reason}", options)
         result = invalidation.request(targets, source="command", name="cache_invalidate", reason=options["reason"])
+        if result.state == "waiting" and not set(result.targets).isdisjoint(remembered()):
+            # Kept by this process alone, which is about to end.
+            result = replace(result, state="failed")
         self._note(result, blast, options)
         self._tell(result, blast, options)
 

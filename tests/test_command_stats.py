@@ -1,0 +1,85 @@
+"""`manage.py cache_stats`."""
+
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from cacheadmin.stats import recorder
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the command and return what it printed."""
+
+    def run(*args):
+        call_command("cache_stats", *args)
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def counted():
+    """Nine hits and a miss of tenant 12, some invalidations, and a read of shared data."""
+    for _ in range(9):
+        recorder.read("query", "inventory_list", "12", "hit", 400_000)
+    recorder.read("query", "inventory_list", "12", "miss", 500_000)
+    recorder.missed("query", "inventory_list", "12", "absent")
+    recorder.computed("query", "inventory_list", "12", 0.2)
+    recorder.read("default", "gold_rate", None, "hit", 400_000)
+    recorder.invalidated("query", "12", "group inventory_list", "rule", "inventory")
+    assert recorder.flush()
+
+
+@pytest.mark.usefixtures("counted")
+class TestFigures:
+    def test_as_tables(self, run):
+        lines = run("--range", "15m").splitlines()
+        assert lines[0].startswith("Hit ratio:      90.9%")
+        [group] = [line for line in lines if line.startswith("inventory_list (query)")]
+        assert group.split()[2] == "90.0%"
+        [tenant] = [line for line in lines if line.startswith("12 ")]
+        assert tenant.split()[1] == "90.0%"
+        assert any(line.startswith("shared data") for line in lines)
+        assert any(line.split()[:2] == ["template", "up"] for line in lines)
+        assert "Waiting:        0 invalidations" in lines
+
+    def test_as_json(self, run):
+        said = json.loads(run("--range", "1h", "--format", "json"))
+        assert said["range_seconds"] == 3600
+        assert (said["waiting"], said["oldest_seconds"]) == (0, 0.0)
+        by_group = {(row["alias"], row["group"]): row for row in said["groups"]}
+        assert by_group["query", "inventory_list"]["hit_ratio"] == 0.9
+        assert by_group["query", "inventory_list"]["mean_compute_seconds"] == 0.2
+        assert {row["tenant"] for row in said["tenants"]} == {"12", None}
+
+    def test_of_one_alias(self, run):
+        said = json.loads(run("--alias", "default", "--format", "json"))
+        assert {row["alias"] for row in said["groups"]} == {"default"}
+
+
+def test_no_reads_is_no_ratio(run):
+    recorder.flush()
+    out = run()
+    assert out.startswith("Hit ratio:      – (median –)")
+    assert "No reads by group in the last 3h." in out
+    assert "0%" not in out
+
+
+def test_an_unknown_alias_names_those_there_are(run):
+    with pytest.raises(CommandError, match="managed are query, default, template, api"):
+        run("--alias", "sessions")
+
+
+def test_an_unknown_range_names_those_there_are(run):
+    with pytest.raises(CommandError, match="'15m', '1h', '3h', '24h', '7d'"):
+        run("--range", "2h")
+
+
+def test_without_the_server_it_says_so(settings, run):
+    settings.CACHES = {a: o | {"LOCATION": "redis://127.0.0.1:1/0"} for a, o in settings.CACHES.items()}
+    with pytest.raises(CommandError, match=r"The cache server of alias 'default' (does not answer|is away)"):
+        run()
