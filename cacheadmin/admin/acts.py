@@ -56,7 +56,6 @@ def invalidate(
     reason: str = "",
     entries: int | None = None,
     size_bytes: int | None = None,
-    kind: str = Activity.Kind.INVALIDATE,
 ) -> Deed:
     """
     Invalidate for the user of a request and write down who, what, how many and why.
@@ -68,7 +67,7 @@ def invalidate(
     aliases = {target.alias for target in targets}
     state = Activity.State.WAITING if result.state in ("waiting", "deferred") else Activity.State.DONE
     activity = Activity.objects.create(
-        kind=kind,
+        kind=Activity.Kind.INVALIDATE,
         source=Activity.Source.USER,
         who=one_line(user.get_username(), 200),
         user=user,

@@ -12,7 +12,22 @@ from cacheadmin.models import Console
 
 from .access import NAMES
 from .pages import Page
-from .views import activity, entries, entry, find, functions, groups, health, overview, plain, runs, scopes, tenants
+from .views import (
+    activity,
+    clear,
+    entries,
+    entry,
+    find,
+    functions,
+    groups,
+    health,
+    overview,
+    plain,
+    runs,
+    scopes,
+    tenants,
+    warm,
+)
 
 PAGES: Final[tuple[tuple[str, type[Page], str], ...]] = (
     ("", overview.Overview, "cacheadmin_console_changelist"),
@@ -33,7 +48,10 @@ PAGES: Final[tuple[tuple[str, type[Page], str], ...]] = (
     ("activity/<int:pk>/", activity.ActivityDetail, "cacheadmin_activity_detail"),
     ("runs/<int:pk>/", runs.RunDetail, "cacheadmin_run_detail"),
     ("data/run/<int:pk>/", runs.RunData, "cacheadmin_data_run"),
+    ("runs/<int:pk>/cancel/", runs.RunCancel, "cacheadmin_run_cancel"),
     ("invalidate/", scopes.Invalidate, "cacheadmin_invalidate"),
+    ("warm/", warm.Warm, "cacheadmin_warm"),
+    ("clear/", clear.Clear, "cacheadmin_clear"),
 )
 """Address below `<admin>/cacheadmin/console/`, page, URL name. No signed id is the word `plain`: each holds a `~`."""
 

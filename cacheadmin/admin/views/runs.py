@@ -1,29 +1,67 @@
-"""A run: how far, how fast? A long deed is a line of Activity that is still running."""
+"""A run: how far, how fast, can I stop it? A long deed is a line of Activity that is still running."""
 
 from __future__ import annotations
 
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.utils.translation import gettext as _
+from typing import Any
 
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from cacheadmin.admin import acts, formats, runs
 from cacheadmin.admin.access import Access
-from cacheadmin.admin.pages import Crumb, Page
+from cacheadmin.admin.pages import Act, Crumb, Page
+from cacheadmin.admin.words import state_word
 from cacheadmin.models import Activity
 
 
 def find_run(access: Access, pk: int) -> Activity:
     """Return a line of Activity. Raises: Http404 if there is none, or it concerns tenants the user may not see."""
-    found = Activity.objects.filter(pk=pk)
-    if not access.is_bound:
-        row = found.first()
-    else:
-        row = next((row for row in found if row.tenants != "*" and _is_within(row, access)), None)
-    if row is None:
+    row = Activity.objects.filter(pk=pk).first()
+    if row is None or (access.is_bound and not _is_within(row, access)):
         raise Http404
     return row
 
 
 def _is_within(row: Activity, access: Access) -> bool:
-    return all(access.sees(tenant) for tenant in row.tenants or [None])
+    return "*" not in row.tenants and all(access.sees(tenant) for tenant in row.tenants or [None])
+
+
+def said(row: Activity) -> dict[str, Any]:
+    """Return a run in words and numbers, for the page and for its script."""
+    progress = runs.progress_of(row) or runs.Progress(done=row.entries or 0)
+    state = runs.state_of(row, progress)
+    seconds = (row.took_ms or 0) / 1000
+    pace = progress.done / seconds if seconds > 0 and progress.done else None
+    parts = [formats.number(progress.done)]
+    if progress.total is not None:
+        parts = [_("%(done)s of %(total)s") % {"done": parts[0], "total": formats.number(progress.total)}]
+    if pace is not None and state == "running":
+        parts.append(_("%(n)s/s") % {"n": formats.number(pace, 1 if pace < 9.95 else 0)})
+        if progress.total:
+            left = formats.duration((progress.total - progress.done) / pace)
+            parts.append(_("about %(time)s left") % {"time": left})
+    results = [_result(name, count) for name, count in progress.results.items() if count]
+    return {
+        "state": state,
+        "word": state_word(state),
+        "done": progress.done,
+        "total": progress.total,
+        "text": " · ".join(parts),
+        "results": ", ".join(results),
+        "steps": progress.steps,
+        "failures": progress.failures,
+    }
+
+
+def _result(name: str, count: int) -> str:
+    words = {
+        "warmed": ngettext("%(n)s computed and kept", "%(n)s computed and kept", count),
+        "fresh": ngettext("%(n)s was cached already", "%(n)s were cached already", count),
+        "refused": ngettext("%(n)s computed but not kept", "%(n)s computed but not kept", count),
+        "failed": ngettext("%(n)s failed", "%(n)s failed", count),
+    }
+    return words.get(name, "%(n)s " + name) % {"n": formats.number(count)}
 
 
 class RunDetail(Page):
@@ -33,16 +71,38 @@ class RunDetail(Page):
     template_name = "cacheadmin/run.html"
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Show it."""
-        run = find_run(self.access, pk)
-        crumbs = [Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(_("Run"))]
-        return self.render(run.what or str(run), crumbs=crumbs, run=run)
+        """Show it; its script asks for the rest while it runs."""
+        row = find_run(self.access, pk)
+        shown = said(row)
+        permission = "clear_alias" if row.kind == Activity.Kind.CLEAR else "warm"
+        return self.render(
+            acts.one_line(row.what or str(row)),
+            crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(_("Run"))],
+            run=row,
+            shown=shown,
+            may_cancel=shown["state"] == "running" and permission == "warm" and self.access.may("warm"),
+            data_url=self.url("cacheadmin_data_run", pk) if shown["state"] == "running" else "",
+        )
+
+
+class RunCancel(Act):
+    """Stop a run; what it has done is kept."""
+
+    tab = "activity"
+    needs = ("view_keys", "warm")
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask it to stop."""
+        row = find_run(self.access, pk)
+        if row.kind == Activity.Kind.WARM and runs.cancel(row):
+            acts.inform(request, _("Cancelled. What is done is kept."))
+            acts.log(request, f"cancelled: {row.what}")
+        return HttpResponseRedirect(self.url("cacheadmin_run_detail", pk))
 
 
 class RunData(Page):
     """The same as JSON, for the page's script."""
 
     def get(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Return state and count."""
-        run = find_run(self.access, pk)
-        return JsonResponse({"state": run.state, "entries": run.entries, "tookMs": run.took_ms})
+        """Return how far it is."""
+        return JsonResponse(said(find_run(self.access, pk)))

@@ -19,7 +19,6 @@ from cacheadmin.admin.pages import Crumb, Figure, Note, Page
 from cacheadmin.browser import Blast, GroupCount
 from cacheadmin.conf import config
 from cacheadmin.exceptions import CacheAdminError
-from cacheadmin.models import Activity
 from cacheadmin.targets import ALL, All, Target
 from cacheadmin.tenancy import tenancy
 
@@ -103,7 +102,7 @@ class Invalidate(Page):
     template_name = "cacheadmin/confirm.html"
     needs = ("view_keys", "invalidate")
     http_method_names = ["get", "head", "post"]
-    kind: str = Activity.Kind.INVALIDATE
+    url_name = "cacheadmin_invalidate"
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show the question. Changes nothing."""
@@ -141,7 +140,6 @@ class Invalidate(Page):
             reason=form.cleaned_data["reason"],
             entries=entries,
             size_bytes=blast.size_bytes if blast else None,
-            kind=self.kind,
         )
         acts.tell(request, self.site, deed, naming.phrase(targets))
         return HttpResponseRedirect(self.back_url(targets))
@@ -170,17 +168,12 @@ class Invalidate(Page):
         return ", ".join(str(target) for target in targets[:3]) + (" …" if len(targets) > 3 else "")
 
     def back_url(self, targets: Sequence[Target]) -> str:
-        """Return where the act was begun: the smallest page that shows all of what it hit."""
-        tenants = {target.tenant for target in targets}
-        if len(tenants) == 1 and ALL not in tenants:
-            tenant = ids.tenant_id(next(t for t in tenants if not isinstance(t, All)))
-            places = {(target.alias, _group_of(target)) for target in targets}
-            if len(places) == 1:
-                alias, group = next(iter(places))
-                if alias and group:
-                    return self.url("cacheadmin_entry_list", tenant, ids.group_id(alias, group))
-            return self.url("cacheadmin_tenant_detail", tenant)
-        return self.url("cacheadmin_tenant_list" if tenancy().has_tenants else "cacheadmin_group_list")
+        """Return where the act was begun."""
+        return back_to(self, targets)
+
+    def is_away(self, alias: str) -> bool:
+        """Say whether the server of an alias does not answer now. Cost: 1 round trip."""
+        return bool(browser.away([alias]))
 
     def nothing_chosen(self) -> HttpResponse:
         """Say that no row was selected."""
@@ -208,8 +201,8 @@ class Invalidate(Page):
         if blast is None:
             found.append(Note(_("Will be recorded now and done as soon as Redis answers."), level="info"))
         return self.render(
-            naming.question(targets),
-            crumbs=self._crumbs(targets),
+            self.heading(targets),
+            crumbs=self.crumbs(targets),
             notes=found + self._busy(targets, lines),
             form=form,
             typed=typed,
@@ -219,20 +212,40 @@ class Invalidate(Page):
             rest=_rest(lines[TOP:]),
             shows_tenants=len({line.tenant for line in lines}) > 1,
             steps=self._steps(targets, blast),
-            button=self._button(entries, blast),
+            button=self.button(formats.estimate(entries, not blast or blast.is_exact), entries),
+            happens=self.happens(targets),
+            action_url=self.url(self.url_name),
             back=self.back_url(targets),
             is_pattern=any(target.kind == "pattern" for target in targets),
         )
 
-    def _crumbs(self, targets: Sequence[Target]) -> list[Crumb]:
-        act = Crumb(_("Invalidate"))
-        tenants = {target.tenant for target in targets}
-        start = [Crumb(_("Tenants"), self.url("cacheadmin_tenant_list"))] if tenancy().has_tenants else []
-        if len(tenants) == 1 and ALL not in tenants:
-            tenant = next(t for t in tenants if not isinstance(t, All))
-            label = naming.tenant_label(tenant)
-            return [*start, Crumb(label, self.url("cacheadmin_tenant_detail", ids.tenant_id(tenant))), act]
-        return [*start, act]
+    def crumbs(self, targets: Sequence[Target]) -> list[Crumb]:
+        """Return the breadcrumbs."""
+        return crumbs_of(self, targets, _("Invalidate"))
+
+    def heading(self, targets: Sequence[Target]) -> str:
+        """Return the question."""
+        return naming.question(targets)
+
+    def happens(self, targets: Sequence[Target]) -> list[str]:
+        """Return what the act does, line by line."""
+        is_wide = any(isinstance(target.tenant, All) for target in targets)
+        untouched = _("Sessions, locks and other keys without a group are not touched.")
+        if not is_wide and tenancy().has_tenants:
+            untouched = _("Other tenants, sessions and locks are not touched.")
+        return [
+            _("Every worker stops serving these entries at once."),
+            _("The next read of each computes it again."),
+            _("The memory comes back in the background."),
+            untouched,
+            _("Your name and reason go to Activity."),
+        ]
+
+    def button(self, count: str, entries: int | None) -> str:
+        """Return what the button says: it repeats the number."""
+        if entries is None:
+            return _("Invalidate")
+        return ngettext("Invalidate %(n)s entry", "Invalidate %(n)s entries", entries) % {"n": count}
 
     def _lines(self, blast: Blast | None) -> list[Line]:
         if blast is None:
@@ -305,11 +318,30 @@ class Invalidate(Page):
             for row in sorted(rows, key=lambda row: row.entries)[:3]
         ]
 
-    def _button(self, entries: int | None, blast: Blast | None) -> str:
-        if entries is None:
-            return _("Invalidate")
-        count = formats.estimate(entries, blast.is_exact if blast else True)
-        return ngettext("Invalidate %(n)s entry", "Invalidate %(n)s entries", entries) % {"n": count}
+
+def back_to(page: Page, targets: Sequence[Target]) -> str:
+    """Return the URL of the smallest page that shows all of what some targets hit."""
+    tenants = {target.tenant for target in targets}
+    if len(tenants) == 1 and ALL not in tenants:
+        tenant = ids.tenant_id(next(t for t in tenants if not isinstance(t, All)))
+        places = {(target.alias, _group_of(target)) for target in targets}
+        if len(places) == 1:
+            alias, group = next(iter(places))
+            if alias and group:
+                return page.url("cacheadmin_entry_list", tenant, ids.group_id(alias, group))
+        return page.url("cacheadmin_tenant_detail", tenant)
+    return page.url("cacheadmin_tenant_list" if tenancy().has_tenants else "cacheadmin_group_list")
+
+
+def crumbs_of(page: Page, targets: Sequence[Target], act: str) -> list[Crumb]:
+    """Return the breadcrumbs of an act on some targets."""
+    tenants = {target.tenant for target in targets}
+    start = [Crumb(_("Tenants"), page.url("cacheadmin_tenant_list"))] if tenancy().has_tenants else []
+    if len(tenants) == 1 and ALL not in tenants:
+        tenant = next(t for t in tenants if not isinstance(t, All))
+        label = naming.tenant_label(tenant)
+        return [*start, Crumb(label, page.url("cacheadmin_tenant_detail", ids.tenant_id(tenant))), Crumb(act)]
+    return [*start, Crumb(act)]
 
 
 def _group_of(target: Target) -> str:

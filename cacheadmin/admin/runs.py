@@ -1,0 +1,206 @@
+"""Long deeds of a person, done in a thread of this process and followed on a line of Activity.
+
+The line is the only state: its `targets` hold `{"run": …}`, so that every process can show it, and its `state` is
+changed to `cancelled` by whoever stops it. A run whose process ended says nothing any more and is shown as failed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from django.db import connections
+from django.http import HttpRequest
+from django.utils import timezone
+
+from cacheadmin import invalidation, warming
+from cacheadmin.dispatch import Stop
+from cacheadmin.exceptions import CacheAdminError
+from cacheadmin.models import Activity
+from cacheadmin.store import RedisStore, store
+from cacheadmin.targets import ALL, Target
+
+logger = logging.getLogger("cacheadmin")
+
+TELL_SECONDS: Final = 1.0
+"""How often a run writes down how far it is."""
+
+SILENT_SECONDS: Final = 60.0
+"""Silence after which a run is taken for dead."""
+
+STEPS_KEPT: Final = 20
+FAILURES_KEPT: Final = 20
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is, as it stands in Activity."""
+
+    total: int | None = None
+    done: int = 0
+    results: dict[str, int] = field(default_factory=dict)
+    """Steps by result: warmed, fresh, refused, failed."""
+    failures: list[list[str]] = field(default_factory=list)
+    """Pairs of step and error."""
+    steps: list[str] = field(default_factory=list)
+    """The last steps, newest first."""
+    told_at: float = 0.0
+    """Seconds since 1970."""
+
+
+def progress_of(row: Activity) -> Progress | None:
+    """Return how far a run is; None for a line of Activity that is no run."""
+    for item in row.targets if isinstance(row.targets, list) else ():
+        if isinstance(item, dict) and isinstance(item.get("run"), dict):
+            known = {name: item["run"][name] for name in Progress.__slots__ if name in item["run"]}
+            return Progress(**known)
+    return None
+
+
+def state_of(row: Activity, progress: Progress | None) -> str:
+    """Return a run's state; one that has been silent for a minute has failed, whatever it said last."""
+    told_at = max(progress.told_at, row.at.timestamp()) if progress is not None else float("inf")
+    is_silent = row.state == Activity.State.RUNNING and time.time() - told_at > SILENT_SECONDS
+    return str(Activity.State.FAILED if is_silent else row.state)
+
+
+class Teller:
+    """Writes a run's progress to its line, at most once a second, and hears whether somebody cancelled it."""
+
+    def __init__(self, row: Activity, total: int | None = None) -> None:
+        self.row = row
+        self.stop = Stop()
+        self.progress = Progress(total=total)
+        self._steps: deque[str] = deque(maxlen=STEPS_KEPT)
+        self._begun = time.monotonic()
+        self._told = float("-inf")
+
+    def step(self, text: str, result: str, error: str = "") -> None:
+        """Note one step."""
+        progress = self.progress
+        progress.done += 1
+        progress.results[result] = progress.results.get(result, 0) + 1
+        self._steps.appendleft(text)
+        if error and len(progress.failures) < FAILURES_KEPT:
+            progress.failures.append([text, error])
+        if time.monotonic() - self._told >= TELL_SECONDS:
+            self.tell()
+
+    def tell(self, state: str | None = None, error: str = "") -> None:
+        """Write the line. Cost: 2 queries."""
+        self._told = time.monotonic()
+        self.progress.told_at = time.time()
+        self.progress.steps = list(self._steps)
+        if Activity.objects.filter(pk=self.row.pk, state=Activity.State.CANCELLED).exists():
+            self.stop.set()
+            state = None
+        values: dict[str, Any] = {
+            "targets": [{"run": asdict(self.progress)}],
+            "entries": self.progress.done,
+            "took_ms": (time.monotonic() - self._begun) * 1000,
+        }
+        Activity.objects.filter(pk=self.row.pk).update(**values, **({"state": state, "error": error} if state else {}))
+
+
+Work = Callable[[Teller], None]
+
+
+def _in_thread(job: Callable[[], None]) -> None:
+    threading.Thread(target=job, name="cacheadmin-run", daemon=True).start()
+
+
+launch: Callable[[Callable[[], None]], None] = _in_thread
+"""How a run is started. Tests that look at it inside a transaction start it in place."""
+
+
+def start(request: HttpRequest, work: Work, *, kind: str, what: str, tenants: Any, reason: str = "") -> Activity:
+    """
+    Begin a run for the user of a request.
+
+    Returns: its line of Activity.
+    """
+    user: Any = request.user
+    row = Activity.objects.create(
+        kind=kind,
+        source=Activity.Source.USER,
+        who=user.get_username()[:200],
+        user=user,
+        tenants=tenants,
+        what=what[:300],
+        reason=reason[:1000],
+        targets=[{"run": asdict(Progress(told_at=time.time()))}],
+        state=Activity.State.RUNNING,
+    )
+    launch(lambda: _run(row, work))
+    return row
+
+
+def _run(row: Activity, work: Work) -> None:
+    teller = Teller(row)
+    is_own_thread = threading.current_thread().name == "cacheadmin-run"
+    try:
+        work(teller)
+    except Exception as error:
+        logger.exception("The run %s ended with an error.", row.pk)
+        teller.tell(Activity.State.FAILED, f"{type(error).__name__}: {error}"[:1000])
+    else:
+        failed = teller.progress.results.get("failed", 0)
+        teller.tell(Activity.State.DONE if failed < max(1, teller.progress.done) else Activity.State.FAILED)
+    finally:
+        if is_own_thread:
+            connections.close_all()
+
+
+def cancel(row: Activity) -> bool:
+    """Ask a run to stop; it hears within a second or after its present step. Returns: whether it was still running."""
+    running = Activity.objects.filter(pk=row.pk, state=Activity.State.RUNNING)
+    return bool(running.update(state=Activity.State.CANCELLED))
+
+
+def forget_silent(older: timedelta = timedelta(minutes=10)) -> int:
+    """Mark runs whose process ended as failed. Returns: how many."""
+    silent = Activity.objects.filter(state=Activity.State.RUNNING, at__lt=timezone.now() - older)
+    dead = [row.pk for row in silent if state_of(row, progress_of(row)) == Activity.State.FAILED]
+    return Activity.objects.filter(pk__in=dead, state=Activity.State.RUNNING).update(state=Activity.State.FAILED)
+
+
+# --- what runs do ---------------------------------------------------------------------------------------------------
+
+
+def warm(steps: Iterable[warming.Step], total: int | None) -> Work:
+    """Return the work of warming some calls."""
+
+    def work(teller: Teller) -> None:
+        teller.progress.total = total
+
+        def heard(outcome: warming.Outcome) -> None:
+            teller.step(str(outcome.step), outcome.result, outcome.error)
+
+        report = warming.run(steps, stop=teller.stop, on_outcome=heard)
+        if report.away:
+            raise CacheAdminError(f"The server of alias {report.away!r} does not answer; what is done is kept.")
+
+    return work
+
+
+def clear(alias: str, name: str, reason: str) -> Work:
+    """
+    Return the work of clearing an alias: its epochs first, so that no worker serves anything, then its memory.
+
+    Only keys under the alias' own prefix are touched.
+    """
+
+    def work(teller: Teller) -> None:
+        result = invalidation.deliver([Target("tenant", "", ALL, alias)], source="user", name=name, reason=reason)
+        teller.step(f"epochs of {alias}", "done" if result.is_done else "failed", result.error)
+        where = store(alias)
+        if result.is_done and isinstance(where, RedisStore):
+            teller.progress.done = where.clear()
+
+    return work

@@ -1,0 +1,79 @@
+"""Clear an alias: every key under its own prefix, asked about first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.decorators import method_decorator
+from django.utils.translation import gettext as _
+
+from cacheadmin.admin import acts, runs
+from cacheadmin.admin.pages import Crumb
+from cacheadmin.admin.views.scopes import ConfirmForm, Invalidate
+from cacheadmin.conf import config
+from cacheadmin.models import Activity
+from cacheadmin.targets import ALL, Target
+
+
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
+class Clear(Invalidate):
+    """Ask before an alias is cleared; then do it in a run."""
+
+    tab = "overview"
+    needs = ("view_keys", "clear_alias")
+    url_name = "cacheadmin_clear"
+
+    def targets(self, token: str) -> tuple[Target, ...]:
+        """Return everything of an alias. Raises: Http404 for one that is not managed, or for a bound user."""
+        if token not in config().aliases or self.access.is_bound:
+            raise Http404
+        return (Target("tenant", "", ALL, token),)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Begin the run if the name was typed."""
+        alias = request.POST.get("on", "")
+        targets = self.targets(alias)
+        form = ConfirmForm(request.POST, typed=alias)
+        if not form.is_valid():
+            return self.question(targets, alias, form)
+        if self.is_away(alias):
+            acts.warn(request, _("Redis is away. Nothing was cleared; try again when it is back."))
+            return HttpResponseRedirect(self.back_url(targets))
+        reason = form.cleaned_data["reason"]
+        what = f"clear alias {alias}"
+        work = runs.clear(alias, request.user.get_username(), reason)
+        row = runs.start(request, work, kind=Activity.Kind.CLEAR, what=what, tenants="*", reason=reason)
+        acts.log(request, what)
+        return HttpResponseRedirect(self.url("cacheadmin_run_detail", row.pk))
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        """Show the question."""
+        alias = request.GET.get("on", "")
+        return self.question(self.targets(alias), alias)
+
+    # --- its own words ----------------------------------------------------------------------------------------------
+
+    def heading(self, targets: Sequence[Target]) -> str:
+        return _("Clear the alias %(alias)s?") % {"alias": targets[0].alias}
+
+    def typed(self, targets: Sequence[Target], entries: int | None, *, is_away: bool) -> str:
+        return str(targets[0].alias)
+
+    def button(self, count: str, entries: int | None) -> str:
+        return _("Clear %(alias)s") % {"alias": self.request.GET.get("on") or self.request.POST.get("on", "")}
+
+    def happens(self, targets: Sequence[Target]) -> list[str]:
+        return [
+            _("Every worker stops serving entries of this alias at once, of every tenant."),
+            _("Every key under the alias’ own prefix is deleted, plain ones and locks too."),
+            _("Other aliases, and other keys on the same server, are not touched."),
+            _("Your name and reason go to Activity."),
+        ]
+
+    def crumbs(self, targets: Sequence[Target]) -> list[Crumb]:
+        return [Crumb(_("Clear"))]
+
+    def back_url(self, targets: Sequence[Target]) -> str:
+        return self.url("cacheadmin_console_changelist")
