@@ -65,7 +65,7 @@ class Chart:
         return "" if line.style == "bars" else self.unit  # a histogram has an axis of its own
 
     def _decimals(self, value: float) -> int:
-        return 0 if round(value, self.digits) == int(value) else self.digits
+        return 0 if abs(value) >= 100 or round(value, self.digits) == int(value) else self.digits
 
     @property
     def legend(self) -> list[tuple[int, Line, str]]:

@@ -128,8 +128,8 @@ def _tenants(page: Page, ranking: Ranking[str | None], alias: str | None) -> lis
         small = "" if tenant is None or label == tenant else tenant
         return label, small, page.url("cacheadmin_tenant_detail", ids.tenant_id(tenant))
 
-    count = ranking.others_count
-    others = ngettext("%(n)s other tenant", "%(n)s other tenants", count) % {"n": formats.number(count)}
+    rest = ranking.others_count
+    others = ngettext("%(n)s other tenant", "%(n)s other tenants", rest) % {"n": formats.number(rest)}
     return _rows(ranking, named, held, others)
 
 
@@ -150,8 +150,8 @@ def _groups(page: Page, ranking: Ranking[tuple[str, str]], alias: str | None) ->
         url = page.url("cacheadmin_function_detail", function) if function else ""
         return name[1], name[0], url
 
-    count = ranking.others_count
-    others = ngettext("%(n)s other group", "%(n)s other groups", count) % {"n": formats.number(count)}
+    rest = ranking.others_count
+    others = ngettext("%(n)s other group", "%(n)s other groups", rest) % {"n": formats.number(rest)}
     return _rows(ranking, named, held, others)
 
 

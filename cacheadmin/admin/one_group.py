@@ -9,7 +9,7 @@ from typing import Final
 from django.utils.translation import gettext as _
 
 from cacheadmin.admin.charts import Chart, Line, Sheet
-from cacheadmin.admin.series import named, percents, results
+from cacheadmin.admin.series import begun, named, percents, results
 from cacheadmin.overview import Figures, Range
 from cacheadmin.overview.figures import figures, total
 from cacheadmin.overview.ranges import Span
@@ -61,7 +61,7 @@ def look(group: Group, within: Range, allowed: Allowed) -> OneGroup:
     rows = [(tenant, figures(numbers, minutes)) for tenant, numbers in found if numbers is not None]
     rows.sort(key=lambda row: -(row[1].cost or 0.0))
     counts = {start: names[group] for start, names in asked.value.items() if group in names}
-    points = series(list(times), step, counts, {}, born=born.value or span.now, now=span.now)
+    points = begun(series(list(times), step, counts, {}, born=born.value or span.now, now=span.now))
     ratio = Chart(
         "ratio",
         _("Hit ratio"),

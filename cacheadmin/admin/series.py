@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import fields, replace
+from typing import Any, Final
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -19,8 +20,20 @@ SMALL: Final = ("latency", "memory", "invalidations")
 _UNITS: Final = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
 
 
+LEAST_POINTS: Final = 16
+
+
+def begun(found: Series) -> Series:
+    """Return a series without the time before anything was counted, so that a young site's charts can be read."""
+    first = next((i for i, value in enumerate(found.hit) if value is not None), 0)
+    cut = max(0, min(first, len(found.times) - LEAST_POINTS))
+    values: dict[str, Any] = {f.name: getattr(found, f.name) for f in fields(found)}
+    return replace(found, **{name: value[cut:] for name, value in values.items() if isinstance(value, list)})
+
+
 def sheet_of(found: Overview) -> Sheet:
     """Return the charts of the overview; memory's only where the servers may be seen."""
+    found = replace(found, series=begun(found.series))
     made = [ratio(found), results(found.series), latency(found.series)]
     if found.aliases:
         made.append(memory(found.series))

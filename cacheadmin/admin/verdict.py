@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlencode
 
 from django.urls import NoReverseMatch
@@ -17,6 +17,7 @@ from cacheadmin import overview
 from cacheadmin.admin import formats, ids, naming
 from cacheadmin.admin.pages import Figure, Note, Page
 from cacheadmin.functions import registry
+from cacheadmin.targets import ALL, Target
 
 MOST: Final = 3
 """Notes above the figures; the rest is a number."""
@@ -154,7 +155,7 @@ def strip(found: overview.Overview, *, has_server: bool) -> list[Figure]:
     return made
 
 
-def _level(figure: overview.Figure) -> str:
+def _level(figure: overview.Figure) -> Literal["", "bad"]:
     return "bad" if figure.is_worse else ""
 
 
@@ -219,7 +220,7 @@ def alias_lines(page: Page, found: overview.Overview) -> list[AliasLine]:
             keys=formats.number(row.keys),
             memory=_memory(row),
             policy=row.policy,
-            clear_url=f"{page.url('cacheadmin_clear')}?{urlencode({'on': row.alias})}",
+            clear_url=f"{page.url('cacheadmin_invalidate')}?on={ids.scope_id(Target('tenant', '', ALL, row.alias))}",
         )
         for row in found.aliases
     ]

@@ -108,19 +108,24 @@ def target_url(page: Page, target: Target) -> str:
 
 
 def by_of(line: lines.Line) -> str:
-    """Return who did it, in words."""
-    names = {
-        "user": "%(who)s",
+    """Return who did it, in words. Of very many rules together only a digest was kept, and of many two are named."""
+    names = line.who.split(", ") if line.source in ("rule", "relay") else [line.who]
+    who = line.who
+    if len(names) > 3:
+        who = _("%(some)s and %(n)s more") % {"some": ", ".join(names[:2]), "n": len(names) - 2}
+    if who.startswith("~") and line.source in ("rule", "relay"):
+        return _("several rules") if line.source == "rule" else _("relay")
+    words = {
         "rule": _("rule %(who)s"),
         "relay": _("relay %(who)s"),
         "command": _("command %(who)s"),
         "code": _("code %(who)s"),
     }
-    return (names.get(line.source, "%(who)s") % {"who": line.who}).strip() or formats.UNKNOWN
+    return (words.get(line.source, "%(who)s") % {"who": who}).strip() or formats.UNKNOWN
 
 
 def _rule_url(page: Page, line: lines.Line) -> str:
-    if line.source not in ("rule", "relay") or not line.who:
+    if line.source not in ("rule", "relay") or not line.who or line.who.startswith("~"):
         return ""
     try:
         url = page.url("cacheadmin_invalidationrule_changelist")

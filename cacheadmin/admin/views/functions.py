@@ -24,7 +24,7 @@ from cacheadmin.rules import Rule
 from cacheadmin.targets import ALL, Target
 from cacheadmin.tenancy import Everyone, tenancy
 
-ORDERS: Final = ("-saved", "name", "alias", "ratio", "-compute", "-entries", "-size")
+ORDERS: Final = ("-saved", "name", "ratio", "-compute", "-entries", "-size")
 
 TENANTS_COUNTED: Final = 200
 """Tenants whose entries are counted; for more these stand for the rest."""
@@ -47,15 +47,18 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One function as the list shows it."""
+    """One function as the list shows it. Not the function itself: a template would call it."""
 
-    function: worth.Function
+    name: str
+    alias: str
+    group: str
     url: str
     where: str
     figures: Figures
     saved: float | None
     held: Held | None
     timeout: str
+    is_warmed: bool
     rules: Sequence[Rule]
     advice: Sequence[str]
 
@@ -70,8 +73,8 @@ class Row:
             "saved": self.saved,
             "ratio": self.figures.hit_ratio,
             "compute": self.figures.mean_compute,
-            "entries": self.held and self.held.entries,
-            "size": self.held and self.held.size_bytes,
+            "entries": None if self.held is None else self.held.entries,
+            "size": None if self.held is None else self.held.size_bytes,
         }[field]
         return value if value is not None else (2.0 if field == "ratio" else -1.0)
 
@@ -157,13 +160,9 @@ class FunctionList(Page):
         chosen = wish.value("show", ("unruled", "unwarmed", "advice"))
         rows = [row for row in self._rows(span, wish.search) if _is_shown(row, chosen)]
         field, turned = wish.order.removeprefix("-"), wish.order.startswith("-")
-        rows.sort(
-            key=lambda row: (row.function.alias, row.function.name) if field == "alias" else ("", row.function.name)
-        )
-        if field not in ("name", "alias"):
+        rows.sort(key=lambda row: row.name, reverse=wish.order == "-name")
+        if field != "name":
             rows.sort(key=lambda row: row.sort_key(field), reverse=turned)
-        elif turned:
-            rows.reverse()
         shown, pager = paging.page_of(rows, wish)
         segments = [("", _("All")), ("unruled", _("No rule")), ("unwarmed", _("Not warmed")), ("advice", _("Advice"))]
         return self.render(
@@ -191,13 +190,16 @@ class FunctionList(Page):
             counted, dropped_by = numbers.get(key, NOTHING), worth.rules_of(function, known)
             rows.append(
                 Row(
-                    function=function,
+                    name=function.name,
+                    alias=function.alias,
+                    group=function.group,
                     url=self.url("cacheadmin_function_detail", function.name),
                     where=worth.where_is(function),
                     figures=counted,
                     saved=counted.saved,
                     held=held.get(key, Held(0, 0, 0, False)) if held is not None else None,
                     timeout=timeout_text(function),
+                    is_warmed=function.warm_with is not None,
                     rules=dropped_by,
                     advice=worth.advice(function, counted, len(dropped_by)),
                 )
@@ -209,15 +211,13 @@ def _is_shown(row: Row, chosen: str) -> bool:
     if chosen == "unruled":
         return not row.rules
     if chosen == "unwarmed":
-        return row.function.warm_with is None
+        return not row.is_warmed
     return chosen != "advice" or bool(row.advice)
 
 
 def _heads() -> list[dict[str, Any]]:
     return [
         {"label": _("Function"), "sort": "name"},
-        {"label": _("Alias"), "sort": "alias", "is_low": True},
-        {"label": _("Group"), "is_low": True},
         {"label": _("Timeout"), "is_number": True, "is_low": True},
         {"label": _("Hit ratio"), "sort": "ratio", "is_number": True},
         {"label": _("Mean compute"), "sort": "-compute", "is_number": True, "is_low": True},
@@ -252,9 +252,15 @@ class FunctionDetail(Page):
             found.name,
             crumbs=[Crumb(_("Cached functions"), self.url("cacheadmin_function_list")), Crumb(found.name)],
             notes=[Note(text, level="info") for text in worth.advice(found, numbers, len(rules))],
-            function=found,
+            facts={
+                "name": found.name,
+                "alias": found.alias,
+                "group": found.group,
+                "grace": found.grace,
+                "is_warmed": found.warm_with is not None,
+            },
             where=worth.where_is(found),
-            signature=f"{found.__name__}{found.arguments.signature}",
+            signature=f"{found.name.rpartition('.')[2]}{found.arguments.signature}",
             timeout=timeout_text(found),
             whose=whose_text(found),
             warmed=warmed_text(found),
@@ -268,7 +274,6 @@ class FunctionDetail(Page):
             scope=self._scope(found),
             is_for_all=not self.access.is_bound,
             invalidate_url=self.url("cacheadmin_invalidate"),
-            warm_url=self.url("cacheadmin_warm"),
         )
 
     def gone(self) -> HttpResponse:

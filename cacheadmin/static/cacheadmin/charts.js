@@ -86,13 +86,15 @@ const zone = () => (page.zone ? { timeZone: page.zone } : {});
 
 function series(line) {
   const stroke = colour(line.colour);
+  const isSparse = line.values.filter((value) => value != null).length < 20;
   const shared = { label: line.label, scale: "y", points: { show: false }, spanGaps: false };
   if (line.style === "bars") {
     return { ...shared, scale: "bars", fill: stroke, alpha: 0.65, width: 0, paths: uPlot.paths.bars({ size: [1, 12] }) };
   }
   if (line.style === "stack" && line.colour !== "hit") return { ...shared, fill: stroke, width: 0 };
   const fill = line.style === "line" || line.style === "dash" ? undefined : colour(`${line.colour}-area`);
-  return { ...shared, stroke, fill, width: 1.5, dash: line.style === "dash" ? [5, 3] : undefined };
+  const points = { show: isSparse && line.style !== "stack", size: 4, fill: stroke };
+  return { ...shared, points, stroke, fill, width: 1.5, dash: line.style === "dash" ? [5, 3] : undefined };
 }
 
 /** Deploys and clears as dashed verticals, the reasons of gaps in words; names stand on the first chart only. */
