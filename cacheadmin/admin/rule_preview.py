@@ -18,7 +18,7 @@ from cacheadmin.browser import GroupCount
 from cacheadmin.conf import config, managed
 from cacheadmin.exceptions import CacheAway, InvalidRule
 from cacheadmin.functions import registry
-from cacheadmin.rules import Change, Rule, find_model, targets_for, validate
+from cacheadmin.rules import Change, Event, Rule, find_model, targets_for, validate
 from cacheadmin.rules.snapshot import Compiled, Snapshot, build
 from cacheadmin.targets import ALL, All, Target
 from cacheadmin.tenancy import Everyone, Tenant, tenancy
@@ -30,6 +30,8 @@ from .pages import url_to
 TENANTS_OFFERED: Final = 100
 EXAMPLES: Final = 3
 SHOWN: Final = 7
+ROWS: Final = 500
+ALL_EVENTS: Final[tuple[Event, ...]] = ("create", "update", "delete", "m2m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +154,21 @@ def _example_row(compiled: Compiled, model: Any, tenant: str | None) -> dict[str
     return {**known, **(row or {})}
 
 
-def row_of(paths: Iterable[str], queryset: Any) -> list[dict[str, Any]]:
-    """Return what rules want to know of some rows. Cost: one query."""
+def rows_of(paths: Iterable[str], queryset: Any) -> tuple[dict[str, Any], ...] | None:
+    """Return what rules want to know of some rows, each once; None for more than 500 images. Cost: one query."""
     columns = [path for path in paths if not path.startswith("@")]
     active = {"@active": tenancy().current()} if "@active" in paths else {}
-    return [{**active, **row} for row in queryset.values(*(columns or ["pk"]))]
+    if not columns:
+        return (active,) if queryset.exists() else ()
+    rows = queryset.order_by().values(*columns).distinct()[: ROWS + 1]
+    found = tuple({**active, **row} for row in rows)
+    return found if len(found) <= ROWS else None
 
 
 def _of_row(
     snapshot: Snapshot, label: str, row: Mapping[str, Any], access: Access, tenant: str | None
 ) -> list[Target]:
-    changes = [Change(label, event, None, (row,)) for event in ("create", "update", "delete", "m2m")]
+    changes = [Change(label, event, None, (row,)) for event in ALL_EVENTS]
     found = dict.fromkeys(target for fired in targets_for(changes, snapshot) for target in fired.targets)
     return visible(found, access, tenant)
 
@@ -311,14 +317,25 @@ def _tag_checks(rule: Rule, shown: Preview) -> Iterable[Check]:
 
 def sentence(shown: Preview) -> str:
     """Say it in a sentence: "Saving one inventory item would drop 166 entries, 1.0 MB, in 2 groups."."""
-    values = {"thing": shown.thing, "whose": shown.whose or _("shared data")}
+    values = {"thing": shown.thing, "whose": shown.whose or _("shared data"), **_numbers(shown)}
     if not shown.lines:
         return _("Saving one %(thing)s would drop nothing for %(whose)s now.") % values
+    return _("Saving one %(thing)s would drop %(entries)s, %(size)s, in %(groups)s.") % values
+
+
+def sentence_of_row(shown: Preview) -> str:
+    """Say it of one row: "Saving this inventory item would drop 7 entries, 12 KB, in 3 groups."."""
+    if not shown.lines:
+        return _("Saving this %(thing)s would drop nothing now.") % {"thing": shown.thing}
+    values = {"thing": shown.thing, **_numbers(shown)}
+    return _("Saving this %(thing)s would drop %(entries)s, %(size)s, in %(groups)s.") % values
+
+
+def _numbers(shown: Preview) -> dict[str, str]:
     entries = ngettext("%(n)s entry", "%(n)s entries", shown.entries)
-    groups = ngettext("%(n)s group", "%(n)s groups", shown.groups) % {"n": formats.number(shown.groups)}
-    values |= {
+    groups = ngettext("%(n)s group", "%(n)s groups", shown.groups)
+    return {
         "entries": entries % {"n": formats.estimate(shown.entries, shown.is_exact)},
         "size": formats.size(shown.size_bytes),
-        "groups": groups,
+        "groups": groups % {"n": formats.number(shown.groups)},
     }
-    return _("Saving one %(thing)s would drop %(entries)s, %(size)s, in %(groups)s.") % values

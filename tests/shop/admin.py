@@ -3,6 +3,8 @@
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 
+from cacheadmin.admin.mixins import CacheInvalidationMixin, TenantCacheMixin
+
 from . import models
 
 
@@ -33,14 +35,14 @@ class TenantBoundAdmin(admin.ModelAdmin):
 
 
 @admin.register(models.Tenant)
-class TenantAdmin(TenantBoundAdmin):
+class TenantAdmin(TenantCacheMixin, TenantBoundAdmin):
     tenant_path = "pk"
     list_display = ("name", "slug", "currency")
     search_fields = ("name", "slug")
 
 
 @admin.register(models.InventoryItem)
-class InventoryItemAdmin(TenantBoundAdmin):
+class InventoryItemAdmin(CacheInvalidationMixin, TenantBoundAdmin):
     list_display = ("sku", "name", "tenant", "branch", "category", "price", "quantity", "status")
     list_filter = ("tenant", "status", "metal")
     list_select_related = ("tenant", "branch", "category")
