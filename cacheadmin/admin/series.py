@@ -27,8 +27,8 @@ def begun(found: Series) -> Series:
     """Return a series without the time before anything was counted, so that a young site's charts can be read."""
     first = next((i for i, value in enumerate(found.hit) if value is not None), 0)
     cut = max(0, min(first, len(found.times) - LEAST_POINTS))
-    values: dict[str, Any] = {f.name: getattr(found, f.name) for f in fields(found)}
-    return replace(found, **{name: value[cut:] for name, value in values.items() if isinstance(value, list)})
+    lists: dict[str, Any] = {f.name: getattr(found, f.name)[cut:] for f in fields(found) if f.default_factory is list}
+    return replace(found, **lists)
 
 
 def sheet_of(found: Overview) -> Sheet:

@@ -62,11 +62,6 @@ class Row:
     rules: Sequence[Rule]
     advice: Sequence[str]
 
-    @property
-    def more(self) -> int:
-        """Pieces of advice beside the first."""
-        return len(self.advice) - 1
-
     def sort_key(self, field: str) -> float:
         """Return the number to sort by."""
         value = {
@@ -226,7 +221,6 @@ def _heads() -> list[dict[str, Any]]:
         {"label": _("Size"), "sort": "-size", "is_number": True, "is_low": True},
         {"label": _("Tenants"), "is_number": True, "is_low": True},
         {"label": _("Rules"), "is_number": True},
-        {"label": _("Advice"), "is_low": True},
     ]
 
 
