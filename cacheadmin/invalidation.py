@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 
 from django.core.cache import caches
 from django.db import DatabaseError
-from redis.exceptions import ResponseError
 
 from . import transactions
 from .conf import config, managed, rank
@@ -176,7 +175,7 @@ def deliver(targets: Sequence[Target], *, source: str = "code", name: str = "", 
             if of_alias.everyone is not None and (not is_complete or source not in _TRUSTING):
                 _sweep_tenants(of_alias, set(works[of_alias.alias]))
             keys += _sweep(of_alias, works[of_alias.alias], source)
-    except (CacheAway, ResponseError, OSError) as failure:
+    except CacheAway as failure:
         error = str(failure)
         logger.warning("An invalidation was not delivered: %s", error)
     result = Invalidation(

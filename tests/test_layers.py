@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).parent.parent / "cacheadmin"
 
 ROOMS = """
     exceptions signals conf
-    keys targets envelope preview
+    keys targets envelope arguments fragments preview
     tenancy connections scripts transactions
-    stats store scoped backends
-    middleware functions shortcuts invalidation
-    models migrations rules outbox writes
-    warming dispatch browser overview prometheus doctor
-    checks admin management templatetags testing
+    stats store memory
+    results reading scoped invalidation
+    backends middleware functions responses shortcuts
+    models migrations rules by_model outbox writes
+    dispatch warming browser overview prometheus doctor
+    checks testing admin management templatetags
     apps
 """.split()  # noqa: SIM905 - its shape is its meaning
 
@@ -30,7 +31,7 @@ IMPORTS_INSIDE_FUNCTIONS = {"apps"}
 READ_DJANGO_SETTINGS = {"conf", "migrations"}
 """Migrations name AUTH_USER_MODEL, as makemigrations writes them."""
 
-SPEAK_REDIS = {"connections", "scripts", "stats", "store", "scoped", "backends"}
+SPEAK_REDIS = {"connections", "scripts", "stats", "store", "backends"}
 
 IMPORTED_BY_NOBODY = {"apps"}
 

@@ -295,13 +295,17 @@ class RedisStore(Store):
             return self.link.identity
         nonce = os.urandom(8)  # its echo proves that the whole conversation was ours, and complete
         identity, values = self.link.call(*commands, ("ECHO", nonce))
-        for value in values:
-            if isinstance(value, ResponseError):
-                raise value
+        self._accepted(values)
         if values[-1] != nonce:
             self.link.forget_lines()
             raise CacheAway(f"The server of alias {self.alias!r} answered somebody else's call.")
         return identity
+
+    def _accepted(self, values: Sequence[Any]) -> None:
+        """Raise CacheAway if a command was refused: what was asked did not happen."""
+        for value in values:
+            if isinstance(value, ResponseError):
+                raise CacheAway(f"The server of alias {self.alias!r} refused: {value}") from value
 
     def delete_many(self, entries: Sequence[Entry], names: Sequence[str] = ()) -> int:
         """
@@ -318,9 +322,7 @@ class RedisStore(Store):
         asks = [("EXISTS", entry.key) for entry in entries]
         drops = [("UNLINK", *dict.fromkeys(targets)) for targets in of_place.values()]
         values = self.link.call(*asks, *(("UNLINK", name) for name in names), *drops).values
-        for value in values:
-            if isinstance(value, ResponseError):
-                raise value
+        self._accepted(values)
         return int(sum(values[: len(asks) + len(names)]))
 
     def groups_many(self, places: Sequence[Place]) -> list[list[str] | None]:
@@ -340,8 +342,7 @@ class RedisStore(Store):
         cursor: Any = 0
         while True:
             reply = self.link.call(("SCAN", cursor, "MATCH", match, "COUNT", SCAN_COUNT)).values[0]
-            if isinstance(reply, ResponseError):
-                raise reply
+            self._accepted([reply])
             cursor, found = reply
             if found:
                 yield [name.decode("utf-8", "surrogateescape") for name in found]
