@@ -16,7 +16,7 @@ class CacheAdminConfig(AppConfig):
 
     def ready(self) -> None:
         """Begin to notice writes and the ends of transactions, and to export counters; register the system checks."""
-        for room in ("writes", "prometheus", "checks"):
+        for room in ("writes", "warming", "prometheus", "checks"):
             if find_spec(f"cacheadmin.{room}"):
                 module = import_module(f"cacheadmin.{room}")
                 if room != "checks":

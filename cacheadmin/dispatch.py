@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from django.db import connections
 
@@ -127,14 +127,14 @@ def _paced(items: Iterable[T], per_second: float | None, stop: Stop) -> Iterator
         yield item
 
 
-class _Raised(Generic[T]):
+class _Raised:
     """Stands for a result where there is none."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
-def _result(result: R | _Raised[Any]) -> R:
+def _result(result: R | _Raised) -> R:
     if isinstance(result, _Raised):
         raise result.error
     return result

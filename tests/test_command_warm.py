@@ -12,9 +12,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from redis import Redis
 
-from cacheadmin import cache_tenant_query, functions, warming
+from cacheadmin import cache_tenant_query, functions
 from cacheadmin.models import Activity
 from cacheadmin.store import ABSENT
+from cacheadmin.warming import runs
 from shop import inventory
 from shop.models import Tenant
 
@@ -35,7 +36,7 @@ def gold():
 def broken(monkeypatch):
     """A function that fails for every tenant."""
     monkeypatch.setattr(functions, "registry", dict(functions.registry))
-    monkeypatch.setattr(warming, "registry", functions.registry)
+    monkeypatch.setattr(runs, "registry", functions.registry)
 
     @cache_tenant_query(timeout=60, key_prefix="broken", warm_with=[(n,) for n in range(30)])
     def broken(tenant_id, n):

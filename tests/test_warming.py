@@ -5,14 +5,16 @@ import threading
 import pytest
 from django.db import transaction
 
-from cacheadmin import cache_query_result, cache_tenant_query, functions, warming
+from cacheadmin import Invalidation, Target, cache_query_result, cache_tenant_query, functions, rules
 from cacheadmin.connections import link
 from cacheadmin.dispatch import Stop
+from cacheadmin.models import InvalidationRule
+from cacheadmin.outbox import Delivery
 from cacheadmin.store import ABSENT
 from cacheadmin.tenancy import tenancy
-from cacheadmin.warming import Step, UnknownFunction, plan, run, warm, warmable
+from cacheadmin.warming import Step, UnknownFunction, afterwards, plan, run, run_waiting, runs, warm, warmable
 from shop import inventory, rates
-from shop.models import Branch, Tenant
+from shop.models import Branch, GoldRate, Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -27,14 +29,17 @@ def calls():
 def made(monkeypatch, calls):
     """`made(warm_with=…, **options)` decorates a function for this test alone; it notes its calls."""
     monkeypatch.setattr(functions, "registry", dict(functions.registry))
-    monkeypatch.setattr(warming, "registry", functions.registry)
+    monkeypatch.setattr(runs, "registry", functions.registry)
+    monkeypatch.setattr(afterwards, "registry", functions.registry)
 
     def make(body=lambda tenant_id, n=0: f"{tenant_id}/{n}", decorator=cache_tenant_query, **options):
         def counted(tenant_id, n=0):
             calls.append((tenant_id, n))
             return body(tenant_id, n)
 
-        return decorator(timeout=60, key_prefix=options.pop("group", "made"), **options)(counted)
+        group = options.pop("group", "made")
+        counted.__qualname__ = f"{group}_counted"
+        return decorator(timeout=60, key_prefix=group, **options)(counted)
 
     return make
 
@@ -43,7 +48,8 @@ def made(monkeypatch, calls):
 def shared(monkeypatch, calls):
     """A function of shared data that is warmed."""
     monkeypatch.setattr(functions, "registry", dict(functions.registry))
-    monkeypatch.setattr(warming, "registry", functions.registry)
+    monkeypatch.setattr(runs, "registry", functions.registry)
+    monkeypatch.setattr(afterwards, "registry", functions.registry)
 
     @cache_query_result(timeout=60, key_prefix="shared_made", shared=True, warm_with=[()])
     def everybody():
@@ -229,7 +235,7 @@ class TestRun:
         assert (report.away, report.is_stopped, report.done, calls) == ("query", True, 0, [])
 
     def test_failures_are_all_counted_and_some_are_kept(self, made, monkeypatch):
-        monkeypatch.setattr(warming, "FAILURES_KEPT", 3)
+        monkeypatch.setattr(runs, "FAILURES_KEPT", 3)
         function = made(lambda tenant_id, n: 1 / 0, warm_with=[(n,) for n in range(9)])
         report = run(plan([function], ["7"]))
         assert (report.counts["failed"], len(report.failures)) == (9, 3)
@@ -273,6 +279,91 @@ class TestRun:
         assert report.failures == []
         assert inventory.inventory_card.peek(str(tenant.pk)) is not ABSENT
         assert rates.latest_gold_rates.peek() == []
+
+
+class TestAfterwards:
+    """Rules with `warm`. While tests run no thread does it; `run_waiting` is called by hand."""
+
+    @pytest.fixture
+    def ruby(self):
+        tenant = Tenant.objects.create(name="Ruby", slug="ruby")
+        run_waiting()
+        return tenant
+
+    @pytest.fixture
+    def rule(self):
+        """`rule(*targets)` makes a rule on branches that warms afterwards."""
+
+        def make(*targets, **values):
+            values = {"name": "warm", "model": "shop.Branch", "targets": list(targets), "warm": True} | values
+            row = InvalidationRule.objects.create(**values)
+            rules.forget()
+            run_waiting()
+            return row
+
+        yield make
+        rules.forget()
+
+    def test_what_a_rule_dropped_is_cached_again(self, ruby, rule, made, calls):
+        function = made(group="made", warm_with=[()])
+        rule({"kind": "prefix", "name": "mad"})
+        function(ruby.pk)
+        Branch.objects.create(tenant=ruby, name="Quay", city="Porto")
+        assert function.peek(ruby.pk) is ABSENT
+        assert run_waiting().failures == []
+        assert function.peek(str(ruby.pk)) == f"{ruby.pk}/0"
+
+    def test_many_writes_are_one_computation(self, ruby, rule, made, calls):
+        made(group="made", warm_with=[()])
+        rule({"kind": "group", "name": "made"})
+        calls.clear()
+        for n in range(5):
+            Branch.objects.create(tenant=ruby, name=f"Quay {n}", city="Porto")
+        run_waiting()
+        assert calls == [(str(ruby.pk), 0)]
+
+    def test_only_what_the_rules_targets_reach(self, ruby, rule, made, calls):
+        made(group="made", warm_with=[()])
+        made(group="other", warm_with=[()])
+        rule({"kind": "group", "name": "made", "alias": "query"})
+        calls.clear()
+        Branch.objects.create(tenant=ruby, name="Quay", city="Porto")
+        run_waiting()
+        assert len(calls) == 1
+
+    def test_a_rule_that_does_not_warm_leaves_it_to_the_readers(self, ruby, rule, made, calls):
+        made(group="made", warm_with=[()])
+        row = rule({"kind": "group", "name": "made"})
+        row.warm = False
+        row.save()
+        calls.clear()
+        Branch.objects.create(tenant=ruby, name="Quay", city="Porto")
+        run_waiting()
+        assert calls == []
+
+    def test_all_tenants_are_not_warmed_but_shared_data_is(self, ruby, rule, made, shared, calls):
+        made(group="made", warm_with=[()])
+        rule({"kind": "tenant", "name": ""}, tenant="*", model="shop.GoldRate")
+        calls.clear()
+        GoldRate.objects.create(karat=24, price_per_gram=80)
+        run_waiting()
+        assert calls == [None]
+
+    def test_what_waits_is_bounded(self, monkeypatch):
+        monkeypatch.setattr(afterwards, "MOST_WAITING", 3)
+        targets = tuple(Target("tenant", "", str(n)) for n in range(10))
+        afterwards.note(Delivery(targets, warm=("a",)), Invalidation(targets, "done"))
+        assert len(afterwards._waiting) == 3
+        assert run_waiting().counts == {}
+
+    def test_the_thread_warms_what_was_noted(self, made, monkeypatch):
+        warmed = threading.Event()
+        monkeypatch.setattr(afterwards, "GATHER_SECONDS", 0)
+        monkeypatch.setattr(afterwards, "_in_tests", lambda: False)
+        monkeypatch.setattr(afterwards, "run_waiting", warmed.set)
+        afterwards.note(Delivery((Target("tenant", "", "7"),), warm=("x",)), Invalidation((), "done"))
+        assert warmed.wait(10)
+        afterwards._waiting.clear()
 
 
 def test_a_step_says_what_it_is():

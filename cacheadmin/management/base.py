@@ -34,7 +34,7 @@ class CacheCommand(BaseCommand):
     """A thin skin over a service: it parses, calls, prints. Errors of ours become a `CommandError`, exit code 1."""
 
     # No system checks: a broken URLconf must not keep anybody from invalidating.
-    requires_system_checks: Sequence[str] = ()
+    requires_system_checks = ()
 
     def add_format(self, parser: ArgumentParser) -> None:
         """Add `--format`."""

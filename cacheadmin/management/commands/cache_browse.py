@@ -69,8 +69,8 @@ class Command(CacheCommand):
         listed: Iterable[Tenant] = tenancy().find(search, start + limit + 1) if search else tenancy().list()
         shown = list(islice(listed, start, start + limit + 1))
         shown, more = shown[:limit], len(shown) > limit
-        named = [(tenant.id, tenant.label) for tenant in shown]
-        whose: list[tuple[str | None, str]] = named if start or search else [(None, "shared data"), *named]
+        whose: list[tuple[str | None, str]] = [] if start or search else [(None, "shared data")]
+        whose += ((tenant.id, tenant.label) for tenant in shown)
         counts: dict[str | None, list[GroupCount]] = {}
         for row in browser.groups_of([tenant for tenant, _ in whose], alias=options["alias"]):
             counts.setdefault(row.tenant, []).append(row)

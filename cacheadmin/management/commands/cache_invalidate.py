@@ -17,7 +17,7 @@ from ...invalidation import Invalidation
 from ...keys import logical_tenant
 from ...models import Activity
 from ...outbox.delivery import remembered
-from ...targets import ALL, All, Target, from_pattern
+from ...targets import ALL, All, Kind, Target, from_pattern
 from ...tenancy import tenancy
 from ..base import (
     WAITING,
@@ -47,11 +47,15 @@ class Command(CacheCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take whose and what."""
         self.add_whose(parser, verb="invalidate")
-        add, many = parser.add_argument, {"action": "append", "default": []}
-        add("--prefix", metavar="TEXT", help="Groups whose names begin so; may be repeated.", **many)
-        add("--pattern", metavar="GLOB", help="Keys that match, as they are and behind tenant:<id>:.", **many)
-        add("--model", metavar="APP.MODEL", help="What the rules drop when this model changes.", **many)
-        add("--tag", metavar="TAG", help="Entries that carry the tag; may be repeated.", **many)
+        add = parser.add_argument
+        ways = {
+            "prefix": ("TEXT", "Groups whose names begin so; may be repeated."),
+            "pattern": ("GLOB", "Keys that match, as they are and behind tenant:<id>:."),
+            "model": ("APP.MODEL", "What the rules drop when this model changes."),
+            "tag": ("TAG", "Entries that carry the tag; may be repeated."),
+        }
+        for way, (metavar, text) in ways.items():
+            add(f"--{way}", action="append", default=[], metavar=metavar, help=text)
         self.add_alias(parser)
         add("--reason", default="", metavar="TEXT", help="Why, for the activity.")
         add("--dry-run", action="store_true", help="Count what would go, invalidate nothing.")
@@ -173,7 +177,7 @@ def chosen_targets(options: dict[str, Any]) -> list[Target]:
     if not way:
         found = [Target("tenant", "", tenant, alias) for tenant in tenants]
     else:
-        kind = "prefix" if way == "prefix" else "tag"
+        kind: Kind = "prefix" if way == "prefix" else "tag"
         found = [Target(kind, name, tenant, alias) for tenant in tenants for name in options[way]]
     return list(dict.fromkeys(found))
 

@@ -14,6 +14,7 @@ from ...dispatch import stopping
 from ...models import Activity
 from ...targets import ALL
 from ...tenancy import tenancy
+from ...warming.runs import FAILURES_KEPT
 from ..base import TARGETS_KEPT, CacheCommand, chosen_tenants, count, seconds, unknown_tenants
 
 MOST_WORKERS: Final = 64
@@ -139,9 +140,7 @@ class Command(CacheCommand):
         for call, error in failures[:FAILURES_SHOWN]:
             self.warn(f"  {call}: {error}")
         if total > FAILURES_SHOWN:
-            self.warn(
-                f"  and {total - FAILURES_SHOWN:,} more; --format json lists the first {warming.FAILURES_KEPT:,}."
-            )
+            self.warn(f"  and {total - FAILURES_SHOWN:,} more; --format json lists the first {FAILURES_KEPT:,}.")
 
     def _note(self, functions: list[Any], tenants: list[str] | str, report: warming.Report) -> None:
         state = Activity.State.DONE

@@ -1,4 +1,4 @@
-"""Fill caches ahead of their readers: what there is to warm, and a run over it.
+"""What there is to warm, and a run over it.
 
 What a run does to the cache is `CachedFunction.warm`: the way of any other fill, so it overwrites nothing newer.
 """
@@ -16,13 +16,13 @@ from typing import Any, Final, Literal
 from django.db import close_old_connections
 from django.urls import get_resolver
 
-from .conf import config, rank
-from .connections import link
-from .dispatch import Stop, spread
-from .exceptions import CacheAdminError
-from .functions import CachedFunction, registry
-from .store import ABSENT, is_redis
-from .tenancy import tenancy
+from ..conf import config, rank
+from ..connections import link
+from ..dispatch import Stop, spread
+from ..exceptions import CacheAdminError
+from ..functions import CachedFunction, registry
+from ..store import ABSENT, is_redis
+from ..tenancy import tenancy
 
 FAILURES_KEPT: Final = 1000
 """Failures of which a report keeps the text; the rest is counted."""

@@ -1,0 +1,20 @@
+"""Fill caches ahead of their readers: by hand in runs, or after a rule that says so."""
+
+from __future__ import annotations
+
+from .afterwards import install, run_waiting
+from .runs import Outcome, Report, Result, Step, UnknownFunction, plan, run, warm, warmable
+
+__all__ = [
+    "Outcome",
+    "Report",
+    "Result",
+    "Step",
+    "UnknownFunction",
+    "install",
+    "plan",
+    "run",
+    "run_waiting",
+    "warm",
+    "warmable",
+]
