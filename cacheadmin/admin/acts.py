@@ -17,8 +17,10 @@ from django.utils.translation import ngettext
 
 from cacheadmin import invalidation
 from cacheadmin.browser import EntryView
+from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.invalidation import Invalidation
 from cacheadmin.models import Activity, Console
+from cacheadmin.outbox import Delivery, on_delivered
 from cacheadmin.targets import All, Target
 
 from . import formats
@@ -33,6 +35,25 @@ class Deed:
 
     result: Invalidation
     activity: Activity
+
+
+@on_delivered
+def settle(delivery: Delivery, result: Invalidation) -> None:
+    """Mark lines of Activity that waited as done, when a relay has delivered their targets."""
+    if delivery.source != "relay":
+        return
+    done = set(result.targets)
+    waiting = Activity.objects.filter(state=Activity.State.WAITING).only("pk", "targets")
+    settled = [row.pk for row in waiting if done.issuperset(_targets(row))]
+    if settled:
+        Activity.objects.filter(pk__in=settled).update(state=Activity.State.DONE)
+
+
+def _targets(row: Activity) -> list[Target]:
+    try:
+        return [Target.from_json(data) for data in row.targets]
+    except CacheAdminError:  # not written by us; nothing can be said of it
+        return [Target("tenant")]
 
 
 def one_line(text: str, limit: int = 300) -> str:
@@ -88,8 +109,9 @@ def invalidate(
 
 def log(request: HttpRequest, message: str) -> None:
     """Leave an entry in Django's admin log; it belongs to the console, which has no rows, so it has no object."""
+    user: Any = request.user
     LogEntry.objects.create(
-        user_id=request.user.pk,
+        user=user,
         content_type=ContentType.objects.get_for_model(Console, for_concrete_model=False),
         object_id=None,
         object_repr=one_line(message, 200),

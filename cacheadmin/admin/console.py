@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest
 from django.urls import URLPattern, URLResolver, path
 
 from cacheadmin.models import Console
@@ -55,9 +55,14 @@ PAGES: Final[tuple[tuple[str, type[Page], str], ...]] = (
 )
 """Address below `<admin>/cacheadmin/console/`, page, URL name. No signed id is the word `plain`: each holds a `~`."""
 
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Console]
+else:  # generic for type checkers only
+    _ModelAdmin = admin.ModelAdmin
+
 
 @admin.register(Console)
-class ConsoleAdmin(admin.ModelAdmin):
+class ConsoleAdmin(_ModelAdmin):
     """Puts the console into an AdminSite. Its model has no table: nothing is added, changed or deleted here."""
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
@@ -67,11 +72,11 @@ class ConsoleAdmin(admin.ModelAdmin):
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Show the app in the index to those who have any permission of the console."""
-        return any(request.user.has_perm(f"cacheadmin.{name}") for name in NAMES)  # type: ignore[union-attr]
+        return any(request.user.has_perm(f"cacheadmin.{name}") for name in NAMES)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Link the console from the index for those who may see what is cached."""
-        return bool(request.user.has_perm("cacheadmin.view_keys"))  # type: ignore[union-attr]
+        return bool(request.user.has_perm("cacheadmin.view_keys"))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -82,6 +87,6 @@ class ConsoleAdmin(admin.ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Return the overview, for code that calls the change list itself."""
         return overview.Overview.as_view(console=self)(request)

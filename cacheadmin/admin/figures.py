@@ -16,7 +16,8 @@ from django.utils.translation import gettext_lazy
 from cacheadmin import overview
 from cacheadmin.conf import config
 from cacheadmin.exceptions import CacheAway
-from cacheadmin.overview import Allowed, Figures, group_rows, tenant_rows
+from cacheadmin.overview import Allowed, group_rows, tenant_rows
+from cacheadmin.overview import Figures as Figures
 from cacheadmin.overview.figures import figures
 from cacheadmin.overview.ranges import Span as TimeSpan
 from cacheadmin.overview.rows import Group, changes, dropped_a_minute, fold, summed

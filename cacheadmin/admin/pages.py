@@ -22,7 +22,7 @@ from django.views import View
 
 from cacheadmin import browser
 from cacheadmin.exceptions import CacheAway
-from cacheadmin.models import Intent
+from cacheadmin.outbox import pending
 from cacheadmin.tenancy import tenancy
 
 from . import formats
@@ -112,7 +112,7 @@ def _tabs(request: HttpRequest, site: AdminSite, current: str) -> list[Tab]:
         del kept[name]
     query = f"?{kept.urlencode()}" if kept else ""
     for name, label, view, permission in TABS:
-        if not request.user.has_perm(permission):  # type: ignore[union-attr]
+        if not request.user.has_perm(permission):
             continue
         if name == "tenants" and not tenancy().has_tenants:
             label, view = _("Groups"), "cacheadmin_group_list"
@@ -155,7 +155,7 @@ def standing_notes(access: Access) -> list[Note]:
     away = browser.away()
     if away:
         since = min((found.since for found in away), default=0.0)
-        waiting = 0 if access.is_bound else Intent.objects.filter(state=Intent.State.PENDING).count()
+        waiting = 0 if access.is_bound else pending().count
         text = _("The site computes every value.")
         if waiting:
             text = ngettext(
@@ -199,7 +199,7 @@ class Page(View):
         return url_to(self.site, name, *args)
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        request.current_app = self.site.name  # type: ignore[attr-defined]
+        request.current_app = self.site.name
         self.access = access_of(request.user)
         try:
             for permission in self.needs:

@@ -6,10 +6,10 @@ Nothing here unpickles, and nothing here decides who may see what: callers pass 
 from __future__ import annotations
 
 from .blast import Blast, blast
-from .counts import Away, GroupCount, away, groups_of, indexed_aliases
+from .counts import Away, GroupCount, PlaceCount, away, groups_of, indexed_aliases, place_count
 from .entries import STATES, EntryPage, EntryRow, State, entries
 from .entry import EntryView, Scope, entry, key_target, logical_key
-from .plain import PlainKey, PlainPage, PlainValue, plain_estimate, plain_keys, plain_value
+from .plain import PlainKey, PlainPage, PlainValue, plain_keys, plain_value
 from .reach import covers, waiting_targets
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "EntryRow",
     "EntryView",
     "GroupCount",
+    "PlaceCount",
     "PlainKey",
     "PlainPage",
     "PlainValue",
@@ -34,7 +35,7 @@ __all__ = [
     "indexed_aliases",
     "key_target",
     "logical_key",
-    "plain_estimate",
+    "place_count",
     "plain_keys",
     "plain_value",
     "waiting_targets",

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from cacheadmin.keys import split
-from cacheadmin.targets import ALL, All, Target
+from cacheadmin import envelope
+from cacheadmin.exceptions import CacheAdminError
+from cacheadmin.keys import Entry, logical, member, split
+from cacheadmin.scripts import run_many, script
+from cacheadmin.store import RedisStore, store
+from cacheadmin.targets import All, Target
 from cacheadmin.tenancy import tenancy
 
-from .counts import GroupCount, groups_of
-from .entries import entries
+from .counts import GroupCount, groups_of, heard, indexed_aliases
+from .entries import HEADER_BYTES, WHOLE, tags_of
 from .reach import covers
 
 TENANTS_COUNTED: Final = 200
 """Tenants whose groups are counted one by one; for more the first ones stand for all."""
+
+SAMPLE: Final = 200
+"""Entries of a large group that stand for all when a tag is counted."""
+
+Reach = dict[str, list[str | None]]
+"""Alias -> tenants that are counted in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +34,11 @@ class Blast:
     """What some targets would hit."""
 
     rows: tuple[GroupCount, ...]
-    """Group by group; of a tag or a key only what it reaches."""
+    """Group by group, largest first; of a tag or a key only what it reaches."""
     tenants: int
     """Tenants named or meant, shared data not counted."""
     tenants_total: int | None
+    """All tenants of the site, where all are meant."""
     entries: int | None
     """None where it cannot be counted (a pattern)."""
     size_bytes: int | None
@@ -39,67 +51,118 @@ def blast(targets: Iterable[Target]) -> Blast:
     """
     Count what some targets would hit.
 
-    Cost:    2 round trips an alias; a tag 2 more for each group of its tenants (bounded, by samples); all tenants: as
-             for 200 of them.
+    Cost:    for tenants, groups and prefixes 2 round trips an alias; with tags 3; for keys alone 1. All tenants: as for
+             the first 200 of them.
     Raises:  CacheAway; UnknownAlias.
     """
-    wanted = list(targets)
-    if any(isinstance(target.tenant, All) for target in wanted):
-        listed = [tenant.id for tenant in tenancy().list()]
-        total: int | None = len(listed)
-    else:
-        listed, total = [], None
+    wanted = list(dict.fromkeys(targets))
     named = {t.tenant for t in wanted if not isinstance(t.tenant, All)}
-    counted: list[str | None] = [*sorted(t for t in named if isinstance(t, str))]
-    hits_all = total is not None
-    if hits_all:
-        counted += [tenant for tenant in listed[:TENANTS_COUNTED] if tenant not in named]
-    if hits_all or None in named:
-        counted.append(None)
-    left_out = len(set(listed) - set(counted)) if hits_all else 0
-    aliases = {target.alias for target in wanted}
-    only = next(iter(aliases)) if len(aliases) == 1 else None
-    rows: list[GroupCount] = []
-    is_exact, countable = not left_out, all(target.kind != "pattern" for target in wanted)
-    for row in groups_of(counted, alias=only):
-        reach = [t for t in wanted if t.alias in (None, row.alias) and (t.tenant is ALL or t.tenant == row.tenant)]
-        if any(covers(t, row.alias, row.tenant, row.group) for t in reach if t.kind in ("tenant", "group", "prefix")):
-            rows.append(row)
-            continue
-        narrow = [t for t in reach if t.kind in ("tag", "key")]
-        if narrow:
-            part, exact = _part(row, narrow)
-            is_exact = is_exact and exact
-            if part is not None:
-                rows.append(part)
+    listed: list[str] = []
+    if hits_all := any(isinstance(target.tenant, All) for target in wanted):
+        listed = [tenant.id for tenant in tenancy().list()]
+    counted: list[str | None] = [*sorted(t for t in named if t is not None)]
+    counted += [tenant for tenant in listed[:TENANTS_COUNTED] if tenant not in named]
+    counted += [None] if hits_all or None in named else []
+    left_out = len(set(listed).difference(t for t in counted if t is not None))
+    rows, is_exact = _rows(wanted, counted)
     scale = 1 + left_out / max(1, len(counted) - 1) if left_out else 1.0
+    is_countable = all(target.kind != "pattern" for target in wanted)
     sizes = [row.size_bytes for row in rows if row.size_bytes is not None]
     return Blast(
-        rows=tuple(sorted(rows, key=lambda row: -row.entries)),
+        rows=tuple(sorted(rows, key=lambda row: (-row.entries, row.group))),
         tenants=len({*named, *listed} - {None}),
-        tenants_total=total,
-        entries=round(sum(row.entries for row in rows) * scale) if countable else None,
-        size_bytes=round(sum(sizes) * scale) if countable else None,
-        is_exact=is_exact and countable,
-        hits_shared=None in counted,
+        tenants_total=len(listed) if hits_all else None,
+        entries=round(sum(row.entries for row in rows) * scale) if is_countable else None,
+        size_bytes=round(sum(sizes) * scale) if is_countable else None,
+        is_exact=is_exact and is_countable and not left_out,
+        hits_shared=hits_all or None in named,
     )
 
 
-def _part(row: GroupCount, narrow: Sequence[Target]) -> tuple[GroupCount | None, bool]:
-    """Count what tags and keys reach in one group: its first entries stand for a large one."""
-    keys = {t.name for t in narrow if t.kind == "key"}
-    tags = [t for t in narrow if t.kind == "tag"]
-    in_group = [key for key in keys if (parts := split(key)) is not None and parts.group == row.group]
-    if not tags and not in_group:
-        return None, True
-    page = entries(row.alias, row.tenant, row.group, limit=200)
-    hit = [e for e in page.rows if any(covers(t, row.alias, row.tenant, row.group, e.tags, e.key) for t in narrow)]
-    if not hit:
-        return None, page.is_whole
-    share = 1.0 if page.is_whole else row.entries / max(1, len(page.rows))
-    if not tags:
-        share = 1.0
-    count = max(1, round(len(hit) * share))
-    size = round(sum(e.size_bytes for e in hit) * share)
-    part = GroupCount(row.alias, row.tenant, row.group, count, size, page.is_whole, row.is_orphaned)
-    return part, page.is_whole
+def _rows(wanted: Sequence[Target], counted: Sequence[str | None]) -> tuple[list[GroupCount], bool]:
+    """Return what is hit in each group, and whether each was counted whole."""
+    scopes = [t for t in wanted if t.kind in ("tenant", "group", "prefix")]
+    tags = [t for t in wanted if t.kind == "tag"]
+    rows: list[GroupCount] = []
+    sampled: list[GroupCount] = []
+    if scopes or tags:
+        aliases = {target.alias for target in (*scopes, *tags)}
+        for row in groups_of(counted, alias=next(iter(aliases)) if len(aliases) == 1 else None):
+            if any(covers(target, row.alias, row.tenant, row.group) for target in scopes):
+                rows.append(row)
+            elif any(t.alias in (None, row.alias) and _is_of(t, row.tenant) for t in tags):
+                sampled.append(row)
+    by_tag, is_exact = _tagged(sampled, tags)
+    known = {(row.alias, row.tenant, row.group) for row in rows}
+    single = [row for row in _keyed(wanted, counted) if (row.alias, row.tenant, row.group) not in known]
+    return rows + by_tag + single, is_exact
+
+
+def _is_of(target: Target, tenant: str | None) -> bool:
+    return isinstance(target.tenant, All) or target.tenant == tenant
+
+
+def _tagged(groups: Sequence[GroupCount], tags: Sequence[Target]) -> tuple[list[GroupCount], bool]:
+    """Count what tags reach in some groups: the first entries stand for those of a large one. Cost: 1 round trip."""
+    found, is_exact = [], True
+    by_alias: dict[str, list[GroupCount]] = defaultdict(list)
+    for row in groups:
+        by_alias[row.alias].append(row)
+    for alias, rows in by_alias.items():
+        where = store(alias)
+        assert isinstance(where, RedisStore)  # only these are counted
+        calls: list[tuple[Any, Any, Any]] = []
+        for row in rows:
+            names = where.place(row.tenant).group(row.group)
+            args = (names.values, 0, SAMPLE, "asc", WHOLE, HEADER_BYTES)
+            calls.append((script("browse"), (names.index, names.tenant_epoch, names.epoch), args))
+        for row, reply in zip(rows, run_many(where.link, calls).values, strict=True):
+            if not isinstance(reply, list):
+                continue
+            _now, total, _tenant_epoch, _group_epoch, is_whole, *flat = reply
+            headers = [(size, envelope.parse(stored)) for size, stored in zip(flat[2::4], flat[3::4], strict=True)]
+            hit = [s for s, h in headers if h and any(covers(t, alias, row.tenant, "", tags_of(h)) for t in tags)]
+            share = 1.0 if is_whole else total / max(1, len(headers))
+            is_exact = is_exact and bool(is_whole)
+            if hit:
+                count, size = max(1, round(len(hit) * share)), round(sum(hit) * share)
+                found.append(replace(row, entries=count, size_bytes=size, is_weighed_whole=bool(is_whole)))
+    return found, is_exact
+
+
+def _keyed(wanted: Sequence[Target], counted: Sequence[str | None]) -> list[GroupCount]:
+    """Count which of the entries and plain keys that are named by key are there. Cost: 1 round trip an alias."""
+    found: list[GroupCount] = []
+    for alias in indexed_aliases():
+        where = store(alias)
+        targets = [t for t in wanted if t.kind == "key" and t.alias in (None, alias)]
+        pairs = [(target.name, tenant) for target in targets for tenant in counted if _is_of(target, tenant)]
+        if not pairs or not isinstance(where, RedisStore):
+            continue
+        names = [_names_of(where, key, tenant) for key, tenant in pairs]
+        sizes = where.link.call(*(("STRLEN", name) for _group, both in names for name in both)).values
+        heard(alias)
+        held: dict[tuple[str | None, str], list[int]] = defaultdict(list)
+        for i, ((_key, tenant), (group, _both)) in enumerate(zip(pairs, names, strict=True)):
+            size = max((s for s in sizes[2 * i : 2 * i + 2] if isinstance(s, int)), default=0)
+            if size:
+                held[tenant, group].append(size)
+        for (tenant, group), each in held.items():
+            found.append(
+                GroupCount(alias, tenant, group, len(each), sum(each), is_weighed_whole=True, is_orphaned=False)
+            )
+    return found
+
+
+def _names_of(where: RedisStore, key: str, tenant: str | None) -> tuple[str, tuple[str, str]]:
+    """Return the group of a caller's key, and the two Redis keys it may have: as an entry, and as a plain key."""
+    place = where.place(tenant)
+    try:
+        scoped = split(key)
+    except CacheAdminError:
+        scoped = None
+    if scoped is None:
+        plain = f"{place.prefix}:{key if tenant is None else logical(tenant, '', key)}"
+        return "", (Entry(place.group(""), member(key)).key, plain)
+    plain = f"{place.prefix}:{logical(tenant, scoped.group, scoped.rest)}"
+    return scoped.group, (Entry(place.group(scoped.group), member(scoped.rest)).key, plain)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from cacheadmin.arguments import LABEL_CHARS
-from cacheadmin.conf import managed
+from cacheadmin.conf import managed, on_change
 from cacheadmin.connections import link
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.functions import registry
+from cacheadmin.invalidation import keeps_scopes
 from cacheadmin.keys import Place
 from cacheadmin.scripts import run_many, script
 from cacheadmin.store import RedisStore, is_redis, store
+
+from .keyspace import SAMPLE, estimate
 
 GROUPS_AT_ONCE: Final = 1000
 """Groups of one tenant and alias that are looked at. Who has more has keys that hold what should be arguments."""
@@ -57,19 +61,40 @@ class GroupCount:
     """What made one of its entries."""
 
 
+_answered: dict[str, float] = {}
+"""Alias -> when this process last heard its server, on the clock of `time.monotonic`."""
+
+FRESH_SECONDS: Final = 1.0
+
+
+on_change(_answered.clear)
+
+
+def heard(alias: str) -> None:
+    """Note that an alias' server has just answered."""
+    _answered[alias] = time.monotonic()
+
+
 def away(aliases: Sequence[str] | None = None) -> list[Away]:
     """
     Return the managed Redis aliases whose server does not answer now.
 
-    Cost:    one PING an alias; while a server is away at most one call a second waits for its timeout.
+    Cost:    one PING an alias that was not heard within the last second; while a server is away at most one call a
+             second waits for its timeout.
     """
     found = []
     for alias in managed(None) if aliases is None else aliases:
-        if is_redis(alias):
-            try:
-                link(alias).call(("PING",))
-            except CacheAway:
-                found.append(Away(alias, link(alias).away_since))
+        if not is_redis(alias):
+            continue
+        is_fresh = time.monotonic() - _answered.get(alias, float("-inf")) < FRESH_SECONDS
+        if is_fresh and not link(alias).is_away:
+            continue
+        try:
+            link(alias).call(("PING",))
+        except CacheAway:
+            found.append(Away(alias, link(alias).away_since))
+        else:
+            heard(alias)
     return found
 
 
@@ -97,19 +122,53 @@ def groups_of(tenants: Iterable[str | None], *, alias: str | None = None, weigh:
     return found
 
 
-def _counted(alias: str, tenants: list[str | None], weigh: int) -> list[GroupCount]:
+@dataclass(frozen=True, slots=True)
+class PlaceCount:
+    """What one tenant (None: shared data) holds."""
+
+    groups: tuple[GroupCount, ...]
+    plain: Mapping[str, int]
+    """Alias -> about how many keys were written without a group; only where there are any."""
+
+
+def place_count(tenant: str | None, *, alias: str | None = None, weigh: int = 8) -> PlaceCount:
+    """
+    Return the groups of one tenant, and about how many plain keys it has, from one step of a SCAN.
+
+    Where our backend writes them a tenant's keys all lie in groups, so plain ones are not looked for.
+    Cost:    as `groups_of`.
+    Raises:  as `groups_of`.
+    """
+    plain: dict[str, int] = {}
+    found, failures, asked = [], [], indexed_aliases(alias)
+    for name in asked:
+        try:
+            found += _counted(name, [tenant], weigh, plain if tenant is None or not keeps_scopes(name) else None)
+        except CacheAway as error:
+            failures.append(error)
+    if failures and len(failures) == len(asked):
+        raise failures[0]
+    return PlaceCount(tuple(found), {name: count for name, count in plain.items() if count})
+
+
+def _counted(
+    alias: str, tenants: list[str | None], weigh: int, plain: dict[str, int] | None = None
+) -> list[GroupCount]:
     where = store(alias)
     if not isinstance(where, RedisStore) or not tenants:
         return []
     places = [where.place(tenant) for tenant in tenants]
-    names = _group_names(where, places)
+    listed_names, scanned = _group_names(where, places, SAMPLE if plain is not None else ())
+    if plain is not None:
+        plain[alias] = estimate(alias, tenants[0], *scanned)
     calls: list[tuple[Any, list[str], list[Any]]] = []
-    listed = [(place, sorted(groups)) for place, groups in zip(places, names, strict=True) if groups]
+    listed = [(place, sorted(groups)) for place, groups in zip(places, listed_names, strict=True) if groups]
     for place, groups in listed:
-        keys, args = [place.tenant_epoch()], [weigh]
-        for group in map(place.group, groups):
-            keys += (group.index, group.epoch)
-            args.append(group.values)  # type: ignore[arg-type]  # scripts take any value
+        keys: list[str] = [place.tenant_epoch()]
+        args: list[Any] = [weigh]
+        for names in map(place.group, groups):
+            keys += (names.index, names.epoch)
+            args.append(names.values)
         calls.append((script("weigh"), keys, args))
     if not calls:
         return []
@@ -124,15 +183,21 @@ def _counted(alias: str, tenants: list[str | None], weigh: int) -> list[GroupCou
     return found
 
 
-def _group_names(where: RedisStore, places: Sequence[Place]) -> list[set[str]]:
+def _group_names(
+    where: RedisStore, places: Sequence[Place], besides: Sequence[tuple[Any, ...]]
+) -> tuple[list[set[str]], list[Any]]:
     """
     Return the names of each place's groups: those in its registry, and those of the functions that this process knows.
 
-    A registry that lost its marker still serves for sight. Cost: 1 round trip.
+    A registry that lost its marker still serves for sight. Cost: 1 round trip, shared with the commands `besides`,
+    whose replies come second.
     """
     known = {function.group for function in registry.values() if function.alias == where.alias}
-    replies = where.link.call(*(("HSCAN", place.registry(), 0, "COUNT", GROUPS_AT_ONCE) for place in places)).values
-    return [known | (_fields(reply[1]) if isinstance(reply, list) else set()) for reply in replies]
+    commands = (("HSCAN", place.registry(), 0, "COUNT", GROUPS_AT_ONCE) for place in places)
+    replies = where.link.call(*commands, *besides).values
+    heard(where.alias)
+    registries, others = replies[: len(places)], replies[len(places) :]
+    return [known | (_fields(reply[1]) if isinstance(reply, list) else set()) for reply in registries], others
 
 
 def _fields(flat: list[bytes]) -> set[str]:

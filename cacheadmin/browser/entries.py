@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from cacheadmin import envelope
@@ -14,7 +15,7 @@ from cacheadmin.scripts import script
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import Target
 
-from .counts import kind_of
+from .counts import heard, kind_of
 from .reach import covers
 
 State = Literal["live", "stale", "waiting", "orphan"]
@@ -197,6 +198,7 @@ class _Reader:
             (names.values, offset, limit, direction, WHOLE, HEADER_BYTES),
         )
         self.round_trips += 1
+        heard(self.alias)
         now, total, tenant_epoch, group_epoch, is_whole, *flat = reply
         found = []
         for i, (member, score, size, stored) in enumerate(_fours(flat), 0 if is_whole else offset):
@@ -204,7 +206,8 @@ class _Reader:
                 found.append((i, member.decode("utf-8", "replace"), float(score), size, envelope.parse(stored)))
         tags = self._tag_epochs([header for *_, header in found if header is not None])
         standing = (tenant_epoch, group_epoch)
-        rows = [(i, self._row(*parts, float(now), identity, standing, tags)) for i, *parts in found]
+        judge = partial(self._row, now=float(now), identity=identity, standing=standing, tag_epochs=tags)
+        rows = [(i, judge(name, score, size, header)) for i, name, score, size, header in found]
         return _Window(rows, len(flat) // 4, total, bool(is_whole))
 
     def _tag_epochs(self, headers: Sequence[envelope.Header]) -> dict[str, bytes | None]:
@@ -223,6 +226,7 @@ class _Reader:
         score: float,
         size: int,
         header: envelope.Header | None,
+        *,
         now: float,
         identity: bytes,
         standing: tuple[bytes | None, bytes | None],

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cacheadmin import connections
-from cacheadmin.exceptions import InvalidKey
-from cacheadmin.keys import alias_base, logical_tenant, split
+from cacheadmin.keys import alias_base, logical_tenant
 from cacheadmin.preview import MAX_BYTES
 from cacheadmin.store import RedisStore, store
 
-SCAN_COUNT: Final = 1000
+from .keyspace import SCAN_COUNT, is_of
+
 STEPS: Final = 1000
 SECONDS: Final = 1.0
 
@@ -51,14 +51,6 @@ def _literal(text: str) -> str:
     return "".join("\\" + char if char in "*?[]\\" else char for char in text)
 
 
-def _is_of(key: str, tenant: str | None) -> bool:
-    try:
-        scoped = split(key)
-    except InvalidKey:
-        return tenant is None  # its tenant cannot be told, so nobody who is bound to one may see it
-    return (scoped.tenant if scoped else None) == tenant
-
-
 def plain_keys(
     alias: str, tenant: str | None, *, cursor: int = 0, limit: int = 200, seconds: float = SECONDS
 ) -> PlainPage:
@@ -86,7 +78,7 @@ def plain_keys(
             raise reply
         cursor, scanned = int(reply[0]), scanned + SCAN_COUNT
         names = (name.decode("utf-8", "surrogateescape") for name in reply[1])
-        found += (n for n in names if not n.startswith(ours) and _is_of(n[len(prefix) :], tenant))
+        found += (n for n in names if not n.startswith(ours) and is_of(n[len(prefix) :], tenant))
         if cursor == 0 or len(found) >= limit or time.perf_counter() - begun > seconds:
             break
     rows = _described(where, prefix, list(dict.fromkeys(found)))
@@ -103,33 +95,13 @@ def _described(where: RedisStore, prefix: str, names: list[str]) -> list[PlainKe
         commands += [("TYPE", name), ("PTTL", name), ("STRLEN", name)]
     replies = where.link.call(*commands).values
     rows = []
-    for name, kind, ttl_ms, size in zip(names, replies[::3], replies[1::3], replies[2::3], strict=True):
+    for full_key, kind, ttl_ms, size in zip(names, replies[::3], replies[1::3], replies[2::3], strict=True):
         type_name = kind.decode() if isinstance(kind, bytes) else str(kind)
         if type_name != "none":
             left = ttl_ms / 1000 if isinstance(ttl_ms, int) and ttl_ms >= 0 else None
             bytes_ = size if isinstance(size, int) else None
-            rows.append(PlainKey(name[len(prefix) :], name, type_name, left, bytes_))
+            rows.append(PlainKey(full_key[len(prefix) :], full_key, type_name, left, bytes_))
     return sorted(rows, key=lambda row: row.key)
-
-
-def plain_estimate(alias: str, tenant: str | None) -> int | None:
-    """
-    Return about how many plain keys a tenant has, from one step of a SCAN; None where the alias keeps none.
-
-    Cost:    1 round trip.
-    Raises:  CacheAway; UnknownAlias.
-    """
-    where = store(alias)
-    if not isinstance(where, RedisStore):
-        return None
-    prefix = connections.prefix(alias) + ":"
-    ours = alias_base(prefix[:-1], alias)
-    reply, total = where.link.call(("SCAN", 0, "COUNT", SCAN_COUNT), ("DBSIZE",)).values
-    names = [name.decode("utf-8", "surrogateescape") for name in reply[1]]
-    found = sum(
-        1 for n in names if n.startswith(prefix) and not n.startswith(ours) and _is_of(n[len(prefix) :], tenant)
-    )
-    return found if int(reply[0]) == 0 else round(found / max(1, len(names)) * total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +122,7 @@ def plain_value(alias: str, tenant: str | None, full_key: str) -> PlainValue | N
     where = store(alias)
     prefix = connections.prefix(alias) + ":"
     is_plain = full_key.startswith(prefix) and not full_key.startswith(alias_base(prefix[:-1], alias))
-    if not isinstance(where, RedisStore) or not is_plain or not _is_of(full_key[len(prefix) :], tenant):
+    if not isinstance(where, RedisStore) or not is_plain or not is_of(full_key[len(prefix) :], tenant):
         return None
     rows = _described(where, prefix, [full_key])
     if not rows:

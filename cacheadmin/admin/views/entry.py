@@ -78,7 +78,7 @@ class EntryDetail(Page):
         except CacheAway:
             text = _("Entries cannot be read while Redis is away.")
             return self.render(_("Entry"), crumbs=crumbs, template="cacheadmin/message.html", status=503, text=text)
-        shared = {
+        shared: dict[str, Any] = {
             "alias": alias,
             "group": group,
             "group_url": parent,

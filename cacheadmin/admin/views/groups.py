@@ -14,7 +14,6 @@ from cacheadmin.admin import figures, formats, history, ids, naming, paging
 from cacheadmin.admin.pages import Crumb, Figure, Page
 from cacheadmin.browser import GroupCount
 from cacheadmin.functions import registry
-from cacheadmin.invalidation import keeps_scopes
 from cacheadmin.targets import ALL, Target
 from cacheadmin.tenancy import Everyone, tenancy
 
@@ -122,12 +121,13 @@ class TenantDetail(Page):
         label = naming.tenant_label(whose)
         span = figures.Span.of(request.GET, self.access)
         wish = paging.asked(request.GET, orders=ORDERS, size=50)
-        counts = self.ask(lambda: browser.groups_of([whose], alias=span.alias))
+        held = self.ask(lambda: browser.place_count(whose, alias=span.alias))
+        counts = held.groups if held else None
         numbers = figures.of_place(span, whose)
         dropped = history.last_dropped(whose, history.recent(whose), numbers.dropped)
         rows = sorted_rows(self._rows(whose, counts, numbers.groups, dropped), wish.order)
         shown, pager = paging.page_of(rows, wish)
-        plain = self.ask(lambda: self._plain(whose, span.alias)) or []
+        plain = self._plain(whose, held.plain) if held else []
         crumbs = [Crumb(_("Tenants"), self.url("cacheadmin_tenant_list")), Crumb(label)]
         return self.render(
             label,
@@ -174,16 +174,10 @@ class TenantDetail(Page):
                 is_orphaned=count.is_orphaned if count else False,
             )
 
-    def _plain(self, whose: str | None, alias: str | None) -> list[PlainRow]:
-        """Say about how many plain keys each alias holds; a tenant's lie outside groups only on stock backends."""
-        found = []
-        for name in browser.indexed_aliases(alias):
-            if whose is None or not keeps_scopes(name):
-                count = browser.plain_estimate(name, whose)
-                if count:
-                    url = self.url("cacheadmin_plain_list", ids.tenant_id(whose)) + f"?alias={name}"
-                    found.append(PlainRow(name, url, count))
-        return found
+    def _plain(self, whose: str | None, counts: Mapping[str, int]) -> list[PlainRow]:
+        """Return a row for each alias with keys that were written without a group."""
+        url = self.url("cacheadmin_plain_list", ids.tenant_id(whose))
+        return [PlainRow(alias, f"{url}?alias={alias}", count) for alias, count in counts.items()]
 
     def _strip(
         self,
@@ -210,7 +204,10 @@ class GroupList(Page):
     def get(self, request: HttpRequest) -> HttpResponse:
         """List them; a site without tenants has one place, which is shown as a tenant's is."""
         if not tenancy().has_tenants:
-            return TenantDetail.as_view(console=self.console)(request, tenant=ids.tenant_id(None))
+            page = TenantDetail(console=self.console)
+            page.setup(request)
+            page.access = self.access
+            return page.get(request, ids.tenant_id(None))
         if not isinstance(self.access.tenants, Everyone):
             return HttpResponseRedirect(self.url("cacheadmin_tenant_list"))
         span = figures.Span.of(request.GET, self.access)
@@ -240,7 +237,8 @@ class GroupList(Page):
     def _rows(
         self, counts: Sequence[GroupCount] | None, numbers: dict[tuple[str, str], figures.Figures], scale: float
     ) -> Iterable[GroupRow]:
-        merged, tenants = {}, defaultdict(set)
+        merged: dict[tuple[str, str], GroupCount] = {}
+        tenants: dict[tuple[str, str], set[str | None]] = defaultdict(set)
         for count in counts or ():
             key = (count.alias, count.group)
             tenants[key].add(count.tenant)
@@ -257,18 +255,18 @@ class GroupList(Page):
                 )
             )
         for alias, group in dict.fromkeys([*merged, *numbers]):
-            count = merged.get((alias, group))
+            whole = merged.get((alias, group))
             yield GroupRow(
                 alias=alias,
                 group=group,
-                kind=kind_word(alias, group, count.kind if count else "plain"),
+                kind=kind_word(alias, group, whole.kind if whole else "plain"),
                 url="",
                 scope=ids.scope_id(Target("group", group, ALL, alias)) if group else "",
                 figures=numbers.get((alias, group), figures.NOTHING),
                 invalidated=None,
-                entries=round(count.entries * scale) if count else (None if counts is None else 0),
-                size_bytes=round((count.size_bytes or 0) * scale) if count else None,
-                is_size_exact=count.is_weighed_whole and scale == 1 if count else True,
-                is_orphaned=count.is_orphaned if count else False,
+                entries=round(whole.entries * scale) if whole else (None if counts is None else 0),
+                size_bytes=round((whole.size_bytes or 0) * scale) if whole else None,
+                is_size_exact=whole.is_weighed_whole and scale == 1 if whole else True,
+                is_orphaned=whole.is_orphaned if whole else False,
                 tenants=len(tenants[alias, group]),
             )

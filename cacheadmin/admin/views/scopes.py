@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.db import transaction
@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from cacheadmin import browser
 from cacheadmin.admin import acts, figures, formats, ids, naming
+from cacheadmin.admin.access import Permission
 from cacheadmin.admin.pages import Crumb, Figure, Note, Page
 from cacheadmin.browser import Blast, GroupCount
 from cacheadmin.conf import config
@@ -100,7 +101,7 @@ class Invalidate(Page):
 
     tab = "tenants"
     template_name = "cacheadmin/confirm.html"
-    needs = ("view_keys", "invalidate")
+    needs: ClassVar[tuple[Permission, ...]] = ("view_keys", "invalidate")
     http_method_names = ["get", "head", "post"]
     url_name = "cacheadmin_invalidate"
 

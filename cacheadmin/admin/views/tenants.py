@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
@@ -54,7 +55,7 @@ class TenantList(Page):
         shows_shared = wish.page == 1 and not wish.search and self.access.sees(None)
         first = [Tenant("", naming.shared_label())] if shows_shared else []
         rows = self._rows([*first, *shown], numbers, span.alias)
-        heads = [
+        heads: list[dict[str, Any]] = [
             {"label": _("Tenant"), "sort": "name"},
             {"label": _("Hit ratio"), "sort": "ratio", "is_number": True},
             {"label": _("Change"), "is_number": True, "is_low": True},
