@@ -216,6 +216,14 @@ class TestPages:
         foreign = InventoryItem.objects.filter(tenant__slug="gold").first()
         assert clerk.get(f"/admin/shop/inventoryitem/{foreign.pk}/change/").status_code == 302
 
+    def test_the_admin_offers_to_invalidate_and_to_warm_to_those_who_may(self, client, item):
+        tenants, items = "/admin/shop/tenant/", f"/admin/shop/inventoryitem/{item.pk}/change/"
+        client.force_login(User.objects.get(username="ruby"))
+        assert "warm_tenants" in client.get(tenants).content.decode()
+        assert "Invalidate caches" in client.get(items).content.decode()
+        client.force_login(User.objects.get(username="gold"))
+        assert "warm_tenants" not in client.get(tenants).content.decode()
+
 
 @pytest.mark.usefixtures("shops")
 class TestCaching:

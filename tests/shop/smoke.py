@@ -17,6 +17,7 @@ from .processes import running
 
 ADDRESS = re.compile(rb"http://127\.0\.0\.1:\d+/")
 ITEM = re.compile(r'data-sku="([^"]+)">.*?/items/(\d+)/', re.DOTALL)
+SMALL = ("--port", "0", "--scale", "0.2", "--rate", "3", "--slow-ms", "20")
 START_SECONDS = 90
 STOP_SECONDS = 3
 KILL_SECONDS = 5
@@ -32,7 +33,7 @@ def main():
     started = time.monotonic()
     try:
         for steps, number, seconds in ((use, signal.SIGINT, STOP_SECONDS), (look, signal.SIGKILL, KILL_SECONDS)):
-            with tempfile.TemporaryDirectory(prefix="cacheadmin-smoke-") as directory, Demo(directory) as demo:
+            with tempfile.TemporaryDirectory(prefix="cacheadmin-smoke-") as directory, Demo(directory, *SMALL) as demo:
                 steps(demo.url)
                 demo.stop(number, seconds)
     except Failed as failure:
@@ -57,9 +58,9 @@ def expect(holds, text, seen=""):
 class Demo:
     """One demo in a process group of its own, as a terminal gives it."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, *options):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "shop.demo", "--port", "0", "--scale", "0.2", "--rate", "3", "--slow-ms", "20"],
+            [sys.executable, "-m", "shop.demo", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             # What a killed demo could not remove lies there, and goes with it.
@@ -107,10 +108,14 @@ class Demo:
         return self
 
     def __exit__(self, *exc_info):
-        """Leave nothing behind after a step that failed."""
+        """Leave nothing behind, after a step that failed too."""
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            self.process.terminate()
+            try:
+                self.process.wait(KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
         self.process.stdout.close()
 
 

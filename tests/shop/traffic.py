@@ -14,12 +14,12 @@ import time
 from .browser import Browser
 
 SHOPS = {"ruby": 6, "gold": 4, "opale": 4, "karat": 3, "lapis": 2}
-CATEGORIES = ("", "", "rings", "necklaces", "earrings", "chains")
+CATEGORIES = ("", "", "", "rings", "necklaces")
 ITEM = re.compile(r"/items/(\d+)/")
 CUSTOMER = re.compile(r"/customers/(\d+)/")
 SOLD_OUT = re.compile(r'id="quantity">0<')
 MARKDOWN_EVERY_SECONDS = 30
-MARKET_EVERY_SECONDS = 90
+MARKET_EVERY_SECONDS = 240
 
 
 class Traffic:
@@ -58,7 +58,7 @@ class Traffic:
         if slug == "gold" and self.random.random() < 0.4:
             return self.odd_report(slug)
         deeds = (self.dashboard, self.inventory, self.api, self.report, self.office, self.customer, self.buy)
-        return self.random.choices(deeds, (22, 34, 16, 7, 5, 6, 6))[0](slug)
+        return self.random.choices(deeds, (24, 36, 17, 8, 6, 6, 3))[0](slug)
 
     def dashboard(self, slug):
         """Look at a shop's front page, some on the way from the list of shops."""
@@ -68,7 +68,7 @@ class Traffic:
 
     def inventory(self, slug):
         """Leaf through the inventory; the first page far more often than the rest."""
-        page = self.random.choice((1, 1, 1, 1, 2, 3))
+        page = self.random.choice((1, 1, 1, 1, 1, 2))
         self.browser.get(f"/shops/{slug}/inventory/", category=self.random.choice(CATEGORIES), page=page)
         self.items[slug] = ITEM.findall(self.browser.text) or self.items[slug]
 

@@ -1,0 +1,85 @@
+"""
+`make screenshots`: take the pictures of the documentation from a demo that has run for a while. Needs Chromium.
+
+The demo is started for it; `--url` takes one that runs already.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from .demo import TESTS
+from .smoke import Demo, Failed
+
+PICTURES = TESTS.parent / "docs" / "images"
+CONSOLE = "admin/cacheadmin/console/"
+WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+# Name, who looks, page, colour scheme, size of the window.
+SHOTS = (
+    ("overview", "admin", CONSOLE, "light", WIDE),
+    ("overview-dark", "admin", CONSOLE, "dark", WIDE),
+    ("overview-phone", "admin", CONSOLE, "light", PHONE),
+    ("tenants", "admin", f"{CONSOLE}tenants/", "light", WIDE),
+    ("functions", "admin", f"{CONSOLE}functions/", "light", WIDE),
+    ("activity", "admin", f"{CONSOLE}activity/", "light", WIDE),
+    ("health", "admin", f"{CONSOLE}health/", "light", WIDE),
+    ("rules", "admin", "admin/cacheadmin/invalidationrule/", "light", WIDE),
+    ("shop", "ruby", "shops/ruby/", "light", WIDE),
+    ("shop-inventory", "ruby", "shops/ruby/inventory/", "light", WIDE),
+)
+
+
+def main(argv=None):
+    """Take all pictures. Returns: the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m shop.screenshots", description=__doc__.strip().splitlines()[0])
+    parser.add_argument("--url", help="a demo that runs already")
+    parser.add_argument("--wait", type=float, default=600, help="seconds to let a new demo run (default: %(default)s)")
+    parser.add_argument("--to", type=Path, default=PICTURES, help="directory for the pictures (default: docs/images)")
+    options = parser.parse_args(argv)
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        print("No Chromium on PATH; install it, or name it in CHROMIUM.", file=sys.stderr)
+        return 1
+    options.to.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        url = options.url
+        if url is None:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="cacheadmin-pictures-"))
+            try:
+                demo = stack.enter_context(Demo(directory, "--port", "0"))
+            except Failed as failure:
+                print(failure, file=sys.stderr)
+                return 1
+            url = demo.url
+            print(f"Waiting {options.wait:.0f} s for the charts to fill ...", flush=True)
+            time.sleep(options.wait)
+        take(url.rstrip("/") + "/", chromium, options.to)
+    return 0
+
+
+def take(url, chromium, directory):
+    """Log in as each who looks, and save one picture of each page."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for name, who, page_path, scheme, size in SHOTS:
+            with browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=2) as context:
+                page = context.new_page()
+                page.goto(f"{url}login/")
+                page.fill("[name=username]", who)
+                page.fill("[name=password]", who)
+                page.click("main button")
+                page.goto(f"{url}{page_path}", wait_until="networkidle")
+                page.screenshot(path=directory / f"{name}.png")
+                print(f"{name}.png", flush=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
