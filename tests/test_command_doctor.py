@@ -64,3 +64,11 @@ def test_as_json(run, away):
     assert found["cacheadmin.E010"]["level"] == "error"
     assert found["cacheadmin.E010"]["where"]
     assert {"check", "title"} == set(said["passed"][0])
+
+
+def test_a_broken_urlconf_is_said_and_the_rest_examined(run, settings, capsys):
+    settings.ROOT_URLCONF = "no.such.module"
+    call_command("cache_doctor")
+    printed = capsys.readouterr()
+    assert "The URLconf cannot be loaded (ModuleNotFoundError" in printed.err
+    assert " passed, " in printed.out

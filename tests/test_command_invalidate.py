@@ -6,11 +6,12 @@ import json
 import pytest
 from django.core.cache import caches
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from cacheadmin import cache_query_result, cache_tenant_query, invalidation
 from cacheadmin.models import Activity
 from cacheadmin.store import ABSENT
+from shop.cache import Tenancy
 from shop.models import Tenant
 
 pytestmark = pytest.mark.django_db
@@ -315,6 +316,26 @@ class TestActivity:
         run("--all-tenants", "--alias", "default")
         row = Activity.objects.get()
         assert (row.kind, row.tenants, row.alias) == ("clear", "*", "default")
+
+
+class TestDatabaseAway:
+    @pytest.fixture(autouse=True)
+    def _refused(self, monkeypatch):
+        def refuse(*args, **kwargs):
+            raise OperationalError("could not connect")
+
+        monkeypatch.setattr(Tenancy, "labels", refuse)
+        monkeypatch.setattr(Tenancy, "list", refuse)
+        monkeypatch.setattr(Activity, "save", refuse)
+
+    def test_a_tenant_is_invalidated_all_the_same(self, run, capsys):
+        call_command("cache_invalidate", "--tenant", "1")
+        assert standing() == {"items 2 1", "items 2 2", "board 2", "gold"}
+        assert "This was not noted among the activity: could not connect" in capsys.readouterr().err
+
+    def test_all_tenants_need_it(self, run):
+        with pytest.raises(CommandError, match="The database refused: could not connect"):
+            run("--all-tenants")
 
 
 class TestRedisAway:

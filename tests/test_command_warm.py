@@ -159,6 +159,10 @@ class TestWhatItSays:
 
 
 class TestActivity:
+    def test_nothing_to_warm_is_no_activity(self, capsys):
+        assert warm(capsys, "--shared", "--function", "inventory_card").startswith("Nothing to warm")
+        assert not Activity.objects.exists()
+
     def test_one_row_a_run(self, ruby, capsys):
         warm(capsys, "--tenant", str(ruby.pk), "--function", "inventory_card")
         row = Activity.objects.get()

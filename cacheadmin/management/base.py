@@ -53,11 +53,13 @@ class CacheCommand(BaseCommand):
         parser.add_argument("--alias", help="Only this cache alias (default: every managed one).")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run, and turn our errors into a `CommandError`."""
+        """Run, and turn our errors and the database's into a `CommandError`; `--traceback` shows where from."""
         try:
             return super().execute(*args, **options)
         except CacheAdminError as error:
             raise CommandError(str(error)) from error
+        except DatabaseError as error:
+            raise CommandError(f"The database refused: {error}".strip()) from error
 
     # --- printing ---------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .afterwards import install, run_waiting
-from .runs import Outcome, Report, Result, Step, UnknownFunction, plan, run, warm, warmable
+from .runs import Outcome, Report, Result, Step, UnknownFunction, load_functions, plan, run, warm, warmable
 
 __all__ = [
     "Outcome",
@@ -12,6 +12,7 @@ __all__ = [
     "Step",
     "UnknownFunction",
     "install",
+    "load_functions",
     "plan",
     "run",
     "run_waiting",

@@ -88,6 +88,11 @@ class Report:
 # --- what there is to warm ------------------------------------------------------------------------------------------
 
 
+def load_functions() -> None:
+    """Import the URLconf, and with it all views and the cached functions that they use."""
+    get_resolver().url_patterns  # noqa: B018 - importing is what we want
+
+
 def warmable(names: Sequence[str] = ()) -> list[CachedFunction[..., Any]]:
     """
     Return the functions that have something to warm, inner aliases first, so that outer values are made of warm ones.
@@ -96,7 +101,7 @@ def warmable(names: Sequence[str] = ()) -> list[CachedFunction[..., Any]]:
     they import are known only then.
     Raises:  UnknownFunction, with the nearest names; UnknownAlias for a named function whose alias is not managed.
     """
-    get_resolver().url_patterns  # noqa: B018 - importing is what we want
+    load_functions()
     functions = list(registry.values())
     found = [f for f in functions if f.warm_with is not None and f.alias in config().aliases]
     found.sort(key=lambda f: (rank(f.alias), f.name))

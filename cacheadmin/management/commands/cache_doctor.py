@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from ... import doctor
+from ... import doctor, warming
 from ...doctor import Finding
 from ..base import CacheCommand, count, printable
 
@@ -27,6 +27,10 @@ class Command(CacheCommand):
 
     def handle(self, **options: Any) -> None:
         """Examine."""
+        try:
+            warming.load_functions()
+        except Exception as error:  # noqa: BLE001 - a site's own code; there is more to examine
+            self.warn(f"The URLconf cannot be loaded ({type(error).__name__}: {error}): some functions are not known.")
         report = doctor.examine()
         if options["format"] == "json":
             self.emit(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from django.core.management.base import CommandError
+from django.db import DatabaseError
 
 from ... import browser, invalidation, rules
 from ...browser import Blast
@@ -65,10 +66,7 @@ class Command(CacheCommand):
     def handle(self, **options: Any) -> None:
         """Count, ask if it is wide, invalidate, say what was done."""
         targets = chosen_targets(options)
-        if unknown := unknown_tenants(target.tenant for target in targets):
-            self.warn(
-                f"No tenant has the id {', '.join(map(repr, unknown))}. Going on: a former one may still be cached."
-            )
+        self._warn_of_unknown(targets)
         try:
             blast, away = browser.blast(targets), ""
         except CacheAway as error:
@@ -86,6 +84,16 @@ class Command(CacheCommand):
             result = replace(result, state="failed")
         self._note(result, blast, options)
         self._tell(result, blast, options)
+
+    def _warn_of_unknown(self, targets: Sequence[Target]) -> None:
+        try:
+            unknown = unknown_tenants(target.tenant for target in targets)
+        except DatabaseError:
+            return  # invalidating needs no database
+        if unknown:
+            self.warn(
+                f"No tenant has the id {', '.join(map(repr, unknown))}. Going on: a former one may still be cached."
+            )
 
     # --- saying -----------------------------------------------------------------------------------------------------
 

@@ -77,7 +77,8 @@ class Command(CacheCommand):
                     stop=stop,
                     on_outcome=lambda _outcome: bar.update(),
                 )
-        self._note(functions, "*" if everyone else tenants[:TARGETS_KEPT], report)
+        if steps:
+            self._note(functions, "*" if everyone else tenants[:TARGETS_KEPT], report)
         self._tell(len(steps), report, options)
         if report.away:
             raise CommandError(
