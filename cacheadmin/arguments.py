@@ -27,6 +27,7 @@ class Arguments:
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters.values()
         self.names = tuple(p.name for p in parameters)
+        self._known = frozenset(self.names)
         kinds = {p.kind for p in parameters}
         self._is_plain = not kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
         self._positional = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
@@ -48,11 +49,12 @@ class Arguments:
         """Return name -> value of every parameter. Raises: TypeError as the function itself would."""
         if self._is_plain and len(args) <= len(self._positional):
             bound = {**self._defaults, **dict(zip(self._positional, args, strict=False)), **kwargs}
+            # As many names as parameters, none twice, none unknown: then these are they.
             twice = kwargs and (
                 not kwargs.keys().isdisjoint(self._positional[: len(args)])
                 or not kwargs.keys().isdisjoint(self._only_positional)
             )
-            if len(bound) == len(self.names) and not twice:
+            if len(bound) == len(self.names) and not twice and kwargs.keys() <= self._known:
                 return bound
         filled = self.signature.bind(*args, **kwargs)
         filled.apply_defaults()

@@ -29,7 +29,10 @@ R = TypeVar("R")
 TENANT_NAMES: Final = ("tenant_id", "tenant")
 """Parameters that say whose entry it is, looked for in this order."""
 
-Tags = Iterable[str] | Callable[..., Iterable[str]]
+MOST_TAGS: Final = 100
+"""Tags that one entry may carry; each is a key more to read on every hit, and a header counts them in one byte."""
+
+Tags = str | Iterable[str] | Callable[..., Iterable[str]]
 """Format strings over the arguments (`"branch:{branch_id}"`), or a callable of the same arguments that returns tags."""
 
 WarmWith = Iterable[Any] | Callable[[str], Iterable[Any]]
@@ -45,7 +48,20 @@ def timeout_ms(alias: str, timeout: Any) -> int:
         timeout = cache_settings(alias).get("TIMEOUT", 300)
     if timeout is None:
         return 0
-    return int(timeout * 1000) if timeout > 0 else -1
+    return max(1, int(timeout * 1000)) if timeout > 0 else -1
+
+
+def given_tags(tags: Tags) -> tuple[str, ...] | Callable[..., Iterable[str]]:
+    """Return tags as a decorator keeps them; one text is one tag, not its letters."""
+    return tags if callable(tags) else (tags,) if isinstance(tags, str) else tuple(tags)
+
+
+def made_tags(tags: Iterable[Any], name: str) -> tuple[str, ...]:
+    """Return the tags of one entry, each once. Raises: InvalidKey for more than `MOST_TAGS`."""
+    made = tuple(dict.fromkeys(map(str, tags)))
+    if len(made) > MOST_TAGS:
+        raise InvalidKey(f"An entry of {name} carries {len(made)} tags; at most {MOST_TAGS} are allowed.")
+    return made
 
 
 class CachedFunction(Generic[P, R]):
@@ -83,7 +99,7 @@ class CachedFunction(Generic[P, R]):
         self.group = check_group(key_prefix or function.__name__)
         self.timeout = timeout
         self.grace = grace
-        self.tags: Tags = tags if callable(tags) else tuple(tags)
+        self.tags = given_tags(tags)
         self.warm_with = warm_with
         self.shared = shared
         self.arguments = Arguments(function, version)
@@ -150,8 +166,8 @@ class CachedFunction(Generic[P, R]):
 
     def _tags_of(self, bound: Mapping[str, Any]) -> tuple[str, ...]:
         if callable(self.tags):
-            return tuple(dict.fromkeys(map(str, self.tags(**bound))))
-        return tuple(dict.fromkeys(tag.format(**bound) for tag in self.tags))
+            return made_tags(self.tags(**bound), self.name)
+        return made_tags((tag.format(**bound) for tag in self.tags), self.name)
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
         bound = self.arguments.bind(args, kwargs)
@@ -188,7 +204,10 @@ class CachedFunction(Generic[P, R]):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind like a function does, so that methods can be decorated."""
-        return self if instance is None else functools.partial(self, instance)
+        if instance is None:
+            return self
+        bound = functools.partial(self, instance)
+        return markcoroutinefunction(bound) if self.is_async else bound
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of a call as other helpers take it. Cost: none."""
@@ -211,7 +230,7 @@ class CachedFunction(Generic[P, R]):
         """Compute and keep the value if none is cached; return whether it computed. Works from plain code only."""
         call = self._call(args, kwargs)
         try:
-            if call.store.read(call.entry).state == "hit":
+            if call.read().state == "hit":
                 return False
         except CacheAway:
             return False
@@ -258,10 +277,11 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_tags(function: Callable[..., Any], tags: Tags) -> None:
-    if callable(tags):
+    given = given_tags(tags)
+    if callable(given):
         return
     names = inspect.signature(function).parameters
-    for tag in tags:
+    for tag in given:
         for _, field, _, _ in string.Formatter().parse(tag):
             if field is not None and field.split(".")[0].split("[")[0] not in names:
                 raise InvalidKey(
