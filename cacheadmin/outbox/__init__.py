@@ -1,10 +1,11 @@
 """Invalidations that outlive a crash and an outage: written with the data, delivered after it, retried until done."""
 
-from cacheadmin.outbox.delivery import after_commit, before_commit, keep, on_delivered
+from cacheadmin.outbox.delivery import EMPTIED, after_commit, before_commit, keep, on_delivered
 from cacheadmin.outbox.relay import RelayReport, pending, relay_once, reset, wake
 from cacheadmin.outbox.rows import Delivery, Waiting, keeps_rows
 
 __all__ = [
+    "EMPTIED",
     "Delivery",
     "RelayReport",
     "Waiting",

@@ -30,6 +30,9 @@ AGAIN_AFTER: Final = dt.timedelta(seconds=2)
 
 LONGEST_NAME: Final = 200
 
+EMPTIED: Final = "outbox"
+"""Key among the changes of a transaction that has written our own table by raw SQL: after `flush` it stays empty."""
+
 Listener = Callable[[Delivery, Invalidation], None]
 _listeners: list[Listener] = []
 
@@ -80,7 +83,7 @@ def _fired(pending: Pending) -> tuple[FiredRule, ...]:
     changes = [
         Change(key[0], key[1], key[2], None if found is None else tuple(found.values()))
         for key, found in pending.changes.items()
-        if key != rules.EDITED
+        if isinstance(key, tuple)
     ]
     return rules.targets_for(changes, rules.snapshot()) if changes else ()
 
@@ -105,7 +108,7 @@ def before_commit(connection: BaseDatabaseWrapper, pending: Pending) -> Receipt:
     Raises:  DatabaseError, like any statement before a COMMIT; the transaction is rolled back then.
     """
     delivery = gather(pending, connection)
-    if delivery is None or not rows.keeps_rows(connection):
+    if delivery is None or EMPTIED in pending.changes or not rows.keeps_rows(connection):
         return Receipt(delivery)
     if not pending.has_written:
         return _with_savepoint(connection, delivery)

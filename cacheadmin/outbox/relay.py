@@ -54,8 +54,12 @@ def relay_once(limit: int = 500) -> RelayReport:
     Cost:    a database: one query; with rows one delivery for each set of aliases they name, and one UPDATE.
     """
     flush()
+    return _relay(rows.databases(), limit)
+
+
+def _relay(aliases: list[str], limit: int = 500) -> RelayReport:
     done, waiting, dead = _relay_memory()
-    for alias in rows.databases():
+    for alias in aliases:
         try:
             found = _relay_database(connections[alias], limit)
         except Exception:
@@ -222,7 +226,7 @@ class Relay:
                 if time.monotonic() - relayed_at < RELAY_SECONDS:
                     self._at = min(self._at, relayed_at + RELAY_SECONDS)
                     continue
-                report, relayed_at = relay_once(), time.monotonic()
+                report, relayed_at = self._relay(), time.monotonic()
             except Exception:
                 logger.exception("The outbox cannot be relayed now.")
                 connections.close_all()
@@ -232,6 +236,11 @@ class Relay:
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             else:
                 pause = RELAY_SECONDS
+
+    @staticmethod
+    def _relay() -> RelayReport:
+        """Relay what this thread can see: a database in memory is another one in each thread."""
+        return _relay(rows.databases(alias for alias in connections if _has_thread(connections[alias])))
 
     def _wait(self) -> None:
         """Sleep until woken or until something is due; an idle thread holds no connection."""

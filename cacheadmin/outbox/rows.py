@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,10 +59,11 @@ def keeps_rows(connection: BaseDatabaseWrapper, setting: Sequence[str] = ("durab
     return own_sql.has_table(connection, TABLE)
 
 
-def databases() -> list[str]:
-    """Return the aliases of the databases that have our table."""
+def databases(aliases: Iterable[str] | None = None) -> list[str]:
+    """Return which databases (of some, or all) have our table; replicas aside."""
     lagging = replicas()
-    return [alias for alias in connections if alias not in lagging and own_sql.has_table(connections[alias], TABLE)]
+    chosen = connections if aliases is None else aliases
+    return [alias for alias in chosen if alias not in lagging and own_sql.has_table(connections[alias], TABLE)]
 
 
 def _prepared(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> tuple[list[str], list[Any]]:

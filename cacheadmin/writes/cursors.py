@@ -23,6 +23,8 @@ unknown_statements: dict[str, int] = {}
 
 MOST_UNKNOWN: Final = 100
 
+INTENTS_TABLE: Final = "cacheadmin_intent"
+
 
 def hook(original: Callable[..., Any]) -> Callable[..., Any]:
     """Return `execute` or `executemany` of a cursor that notes writes nobody announced."""
@@ -74,6 +76,8 @@ def note(connection: Any, told: Statement) -> None:
     if told.tables is None or RULES_TABLE in told.tables:
         note_edit(connection, snapshot)
     pending = transactions.pending(connection).changes
+    if INTENTS_TABLE in (told.tables or ()):
+        pending[outbox.EMPTIED] = None
     for label, event in _concerned(told, snapshot):
         pending[label, event, None] = None
 

@@ -1,0 +1,1064 @@
+"""Every way to write is seen, with the tenants it touched: compared with what the tables say before and after."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import django
+import pytest
+from asgiref.sync import async_to_sync
+from django.apps import apps
+from django.core import serializers
+from django.db import connection, connections, models, transaction
+from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Concat
+from django.db.models.signals import post_delete, pre_delete
+
+from cacheadmin import ALL, Rule, outbox, rules, transactions, writes
+from cacheadmin.models import Intent
+from cacheadmin.testing import captured_invalidations
+from cacheadmin.writes import compilers, cursors
+from cacheadmin.writes.statements import statement
+from shop.models import Branch, Category, Customer, InventoryItem, Sale, SaleLine, Supplier, Tag, Tenant
+
+ITEMS = Rule(
+    "items",
+    model="shop.InventoryItem",
+    events=["create", "update", "delete", "m2m"],
+    targets=["group:items", "tag:branch:{branch_id}"],
+)
+
+
+@pytest.fixture
+def use_rules(monkeypatch):
+    def use(*given):
+        monkeypatch.setattr(rules.current, "_code", tuple(given))
+        rules.forget()
+
+    yield use
+    rules.forget()
+
+
+class World:
+    """Three tenants with two branches, a category, a supplier, a tag, and three items each."""
+
+    def __init__(self):
+        self.tenants = [Tenant.objects.create(name=n, slug=n) for n in ("a", "b", "c")]
+        self.branches = {t.pk: [Branch.objects.create(tenant=t, name=n, city=n) for n in "xy"] for t in self.tenants}
+        self.categories = {t.pk: Category.objects.create(tenant=t, name="rings", slug="rings") for t in self.tenants}
+        self.suppliers = {t.pk: Supplier.objects.create(tenant=t, name="s") for t in self.tenants}
+        self.tags = {t.pk: Tag.objects.create(tenant=t, name="sale") for t in self.tenants}
+        self.items = {t.pk: [self.item(t, sku) for sku in ("1", "2", "3")] for t in self.tenants}
+        for items in self.items.values():
+            InventoryItem.objects.bulk_create(items)
+        self.items = {t.pk: list(InventoryItem.objects.filter(tenant=t)) for t in self.tenants}
+        self.a, self.b, self.c = self.tenants
+
+    def item(self, tenant, sku, **values):
+        return InventoryItem(
+            **{
+                "tenant": tenant,
+                "branch": self.branches[tenant.pk][0],
+                "category": self.categories[tenant.pk],
+                "supplier": self.suppliers[tenant.pk],
+                "sku": sku,
+                "name": f"ring {sku}",
+                "weight": 1,
+                "price": 10,
+            }
+            | values
+        )
+
+    def first(self, tenant):
+        return InventoryItem.objects.get(pk=self.items[tenant.pk][0].pk)
+
+
+def rows():
+    return {row["id"]: row for row in InventoryItem.objects.values()}
+
+
+def relations():
+    through = InventoryItem.tags.through
+    return {(row.inventoryitem_id, row.tag_id) for row in through.objects.all()}
+
+
+def touched(before, after):
+    """What really changed: (tenant, branch) of every row image that differs, old and new."""
+    old_rows, old_relations, tenant_of = before
+    new_rows, new_relations = after
+    images = set()
+    for pk in old_rows.keys() | new_rows.keys():
+        old, new = old_rows.get(pk), new_rows.get(pk)
+        if old != new:
+            images |= {(str(row["tenant_id"]), str(row["branch_id"])) for row in (old, new) if row}
+    for pk, _ in old_relations ^ new_relations:
+        images.add(tenant_of[pk])
+    return images
+
+
+def perform(world, write):
+    """Run a write; return what it really touched and what was invalidated."""
+    old = rows()
+    tenant_of = {pk: (str(row["tenant_id"]), str(row["branch_id"])) for pk, row in old.items()}
+    before = (old, relations(), tenant_of)
+    with captured_invalidations() as dropped:
+        write(world)
+    real = touched(before, (rows(), relations()))
+    return real, dropped
+
+
+def covers(target, tenant, branch):
+    if target.tenant is not ALL and target.tenant != tenant:
+        return False
+    return target.kind == "tenant" or (target.kind == "tag" and target.name == f"branch:{branch}")
+
+
+# --- kinds of write -------------------------------------------------------------------------------------------------
+
+
+def save_new(w):
+    w.item(w.a, "new").save()
+
+
+def save_changed(w):
+    item = w.first(w.a)
+    item.price = 99
+    item.save()
+
+
+def save_to_another_tenant(w):
+    item = w.first(w.a)
+    item.tenant, item.branch, item.sku = w.b, w.branches[w.b.pk][1], "moved"
+    item.save()
+
+
+def save_update_fields(w):
+    item = w.first(w.a)
+    item.price = 98
+    item.save(update_fields=["price"])
+
+
+def save_with_expression(w):
+    item = w.first(w.a)
+    item.price = F("price") + 1
+    item.save()
+
+
+def save_expression_as_branch(w):
+    item = w.first(w.a)
+    item.branch_id = F("branch_id") + 1
+    item.save(update_fields=["branch"])
+
+
+def save_with_unknown_pk(w):
+    w.item(w.b, "9000", pk=9_000_000).save()
+
+
+def force_insert(w):
+    w.item(w.b, "9001", pk=5_000_000).save(force_insert=True)
+
+
+def update_where(w):
+    InventoryItem.objects.filter(tenant=w.b, sku__in=["1", "2"]).update(price=5)
+
+
+def update_expression(w):
+    InventoryItem.objects.filter(sku="1").update(price=F("price") * 2)
+
+
+def update_with_join(w):
+    InventoryItem.objects.filter(branch__tenant__slug="c").update(price=5)
+
+
+def update_with_exists(w):
+    InventoryItem.objects.filter(Exists(Tenant.objects.filter(pk=OuterRef("tenant_id"), slug="b"))).update(price=7)
+
+
+def update_with_subquery(w):
+    InventoryItem.objects.filter(pk__in=InventoryItem.objects.filter(tenant=w.a).values("pk")[:1]).update(price=7)
+
+
+def update_annotated(w):
+    found = InventoryItem.objects.annotate(n=models.Count("tags")).filter(n=0, tenant=w.c)
+    found.update(price=3)
+
+
+def update_tenant(w):
+    InventoryItem.objects.filter(tenant=w.a, sku="1").update(tenant=w.c, sku="moved")
+
+
+def update_tenant_by_case(w):
+    InventoryItem.objects.filter(sku="1", tenant__in=[w.a, w.b]).update(
+        sku=Concat("sku", Value("m"), "tenant"),
+        tenant=Case(
+            When(tenant=w.a, then=Value(w.c.pk)), default=F("tenant_id"), output_field=models.BigIntegerField()
+        ),
+    )
+
+
+def update_nothing(w):
+    InventoryItem.objects.none().update(price=1)
+    InventoryItem.objects.filter(sku="no such").update(price=1)
+
+
+def update_ordered(w):
+    InventoryItem.objects.filter(tenant=w.b).order_by("-price").update(price=4)
+
+
+def instance_delete(w):
+    w.first(w.a).delete()
+
+
+def queryset_delete(w):
+    InventoryItem.objects.filter(sku="2").delete()
+
+
+def raw_delete(w):
+    InventoryItem.objects.filter(sku="3")._raw_delete("default")
+
+
+def raw_delete_of_a_slice(w):
+    found = InventoryItem.objects.filter(sku="3")
+    found.query.set_limits(0, 1)
+    found._raw_delete("default")
+
+
+def bulk_create(w):
+    InventoryItem.objects.bulk_create([w.item(t, "bulk") for t in (w.a, w.b)])
+
+
+def bulk_create_ignoring(w):
+    InventoryItem.objects.bulk_create([w.item(w.a, "1"), w.item(w.b, "fresh")], ignore_conflicts=True)
+
+
+def upsert(w):
+    InventoryItem.objects.bulk_create(
+        [w.item(w.a, "1", price=77), w.item(w.b, "fresh")],
+        update_conflicts=True,
+        update_fields=["price"],
+        unique_fields=["tenant", "sku"],
+    )
+
+
+def upsert_of_another_tenants_row(w):
+    existing = w.first(w.a)
+    InventoryItem.objects.bulk_create(
+        [w.item(w.b, "stolen", pk=existing.pk)],
+        update_conflicts=True,
+        update_fields=["price", "tenant", "sku"],
+        unique_fields=["id"],
+    )
+
+
+def bulk_update(w):
+    items = list(InventoryItem.objects.filter(sku="1"))
+    for item in items:
+        item.price += 1
+    InventoryItem.objects.bulk_update(items, ["price"])
+
+
+def bulk_update_branches(w):
+    items = list(InventoryItem.objects.filter(tenant__in=[w.a, w.b], sku="1"))
+    for item in items:
+        item.branch = w.branches[item.tenant_id][1]
+    InventoryItem.objects.bulk_update(items, ["branch"])
+
+
+def get_or_create(w):
+    values = {f.attname: getattr(w.item(w.c, "x"), f.attname) for f in InventoryItem._meta.concrete_fields}
+    for name in ("id", "sku", "updated"):
+        values.pop(name)
+    InventoryItem.objects.get_or_create(sku="got", defaults=values)
+
+
+def update_or_create(w):
+    InventoryItem.objects.update_or_create(tenant=w.a, sku="1", defaults={"price": 55})
+
+
+def m2m_add(w):
+    w.first(w.a).tags.add(w.tags[w.a.pk])
+
+
+def m2m_reverse_add(w):
+    w.tags[w.b.pk].items.add(w.first(w.b), w.first(w.c))
+
+
+def m2m_set_and_remove(w):
+    w.first(w.a).tags.set([w.tags[w.a.pk], w.tags[w.b.pk]])
+    w.first(w.a).tags.remove(w.tags[w.b.pk])
+
+
+def m2m_clear(w):
+    w.first(w.c).tags.add(w.tags[w.c.pk])
+    w.tags[w.c.pk].items.clear()
+    w.first(w.b).tags.add(w.tags[w.b.pk])
+
+
+def through_created(w):
+    InventoryItem.tags.through.objects.create(inventoryitem=w.first(w.b), tag=w.tags[w.b.pk])
+
+
+def reverse_foreign_key_add(w):
+    w.branches[w.a.pk][1].inventoryitem_set.add(w.first(w.a))
+
+
+def reverse_foreign_key_clear(w):
+    w.suppliers[w.b.pk].inventoryitem_set.clear()
+
+
+def cascade(w):
+    w.branches[w.a.pk][0].delete()
+
+
+def cascade_from_the_tenant(w):
+    w.c.delete()
+
+
+def set_null(w):
+    w.suppliers[w.a.pk].delete()
+
+
+def loaddata(w):
+    text = serializers.serialize("json", [w.first(w.a)]).replace("10.00", "66.00")
+    for loaded in serializers.deserialize("json", text):
+        loaded.save()
+
+
+def aliased_update(w):
+    InventoryItem.objects.alias(p=F("price")).filter(Q(p__gt=1) | Q(p__lt=0), tenant=w.b).update(price=F("p") + 1)
+
+
+def update_from_subquery(w):
+    cheapest = InventoryItem.objects.filter(tenant=OuterRef("tenant")).order_by("pk").values("price")[:1]
+    InventoryItem.objects.filter(tenant=w.c).update(price=Subquery(cheapest) + 1)
+
+
+def async_save(w):
+    async def run():
+        item = await InventoryItem.objects.aget(pk=w.items[w.a.pk][0].pk)
+        item.price = 12
+        await item.asave()
+
+    async_to_sync(run)()
+
+
+EXACT = [
+    save_new,
+    save_changed,
+    save_to_another_tenant,
+    save_update_fields,
+    save_with_expression,
+    save_expression_as_branch,
+    save_with_unknown_pk,
+    force_insert,
+    update_where,
+    update_expression,
+    update_with_join,
+    update_with_exists,
+    update_with_subquery,
+    update_annotated,
+    update_tenant,
+    update_nothing,
+    update_ordered,
+    instance_delete,
+    queryset_delete,
+    raw_delete,
+    raw_delete_of_a_slice,
+    bulk_create,
+    bulk_update,
+    bulk_update_branches,
+    get_or_create,
+    update_or_create,
+    m2m_add,
+    m2m_reverse_add,
+    m2m_set_and_remove,
+    through_created,
+    reverse_foreign_key_add,
+    reverse_foreign_key_clear,
+    cascade,
+    cascade_from_the_tenant,
+    set_null,
+    loaddata,
+    aliased_update,
+    update_from_subquery,
+    async_save,
+]
+WIDER = [update_tenant_by_case, bulk_create_ignoring, upsert, upsert_of_another_tenants_row, m2m_clear]
+
+
+def raw(sql, *params, many=False):
+    def write(w):
+        with connection.cursor() as cursor:
+            (cursor.executemany if many else cursor.execute)(sql, *params)
+
+    write.__name__ = "raw_" + sql.split()[0].lower() + ("_many" if many else "")
+    return write
+
+
+RAW = [
+    raw("UPDATE shop_inventoryitem SET price = price + 1 WHERE sku = '1'"),
+    raw('DELETE FROM "shop_inventoryitem" WHERE sku = %s', ["2"]),
+    raw("UPDATE shop_inventoryitem SET price = %s", [[1], [2]], many=True),
+    raw(
+        "WITH x AS (SELECT MIN(id) AS id FROM shop_inventoryitem) "
+        "UPDATE shop_inventoryitem SET price = 3 WHERE id IN (SELECT id FROM x)"
+    ),
+]
+
+
+@pytest.fixture(params=["alone", "atomic"])
+def around(request):
+    """How the caller's transaction stands around the write."""
+
+    def wrap(write):
+        def atomic(w):
+            with transaction.atomic():
+                write(w)
+
+        return {"alone": write, "atomic": atomic}[request.param]
+
+    return wrap
+
+
+def check_exact(real, dropped):
+    found = {(t.tenant, t.name.removeprefix("branch:")) for i in dropped for t in i.targets if t.kind == "tag"}
+    assert found == real
+    tenants = {t.tenant for i in dropped for t in i.targets if t.kind == "group"}
+    assert tenants == {tenant for tenant, _ in real}
+
+
+def check_covered(real, dropped):
+    targets = [target for i in dropped for target in i.targets]
+    for tenant, branch in real:
+        assert any(covers(target, tenant, branch) for target in targets), (tenant, branch, targets)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestKindsOfWrite:
+    @pytest.mark.parametrize("write", EXACT, ids=lambda f: f.__name__)
+    def test_exactly_what_was_touched_is_dropped(self, write, around, use_rules):
+        world = World()
+        use_rules(ITEMS)
+        real, dropped = perform(world, around(write))
+        check_exact(real, dropped)
+
+    @pytest.mark.parametrize("write", WIDER + RAW, ids=lambda f: f.__name__)
+    def test_at_least_what_was_touched_is_dropped(self, write, around, use_rules):
+        world = World()
+        use_rules(ITEMS)
+        real, dropped = perform(world, around(write))
+        assert real
+        check_covered(real, dropped)
+
+    @pytest.mark.parametrize("write", EXACT + WIDER + RAW, ids=lambda f: f.__name__)
+    def test_one_delivery_a_transaction(self, write, use_rules):
+        world = World()
+        use_rules(ITEMS)
+
+        def atomic(w):
+            with transaction.atomic():
+                write(w)
+
+        real, dropped = perform(world, atomic)
+        assert len(dropped) == (1 if real else 0)
+
+    @pytest.mark.parametrize("write", EXACT + WIDER + RAW, ids=lambda f: f.__name__)
+    def test_a_rollback_drops_nothing(self, write, use_rules):
+        world = World()
+        use_rules(ITEMS)
+
+        def rolled_back(w):
+            with transaction.atomic():
+                write(w)
+                transaction.set_rollback(True)
+
+        real, dropped = perform(world, rolled_back)
+        assert (real, dropped) == (set(), [])
+        assert not Intent.objects.filter(state="pending").exists()
+
+    @pytest.mark.parametrize("write", EXACT + WIDER, ids=lambda f: f.__name__)
+    def test_the_net_at_the_cursor_catches_what_the_hooks_miss(self, write, use_rules, monkeypatch):
+        world = World()
+        use_rules(ITEMS)
+        for owner, name, _ in compilers.METHODS:
+            if hasattr(owner, name):
+                monkeypatch.setattr(owner, name, getattr(owner, name).__wrapped__)
+        real, dropped = perform(world, write)
+        check_covered(real, dropped)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("write", EXACT, ids=lambda f: f.__name__)
+def test_exactly_what_was_touched_is_dropped_inside_a_test_case(write, use_rules):
+    world = World()
+    use_rules(ITEMS)
+    real, dropped = perform(world, write)
+    check_exact(real, dropped)
+    assert not Intent.objects.exists()
+
+
+# --- what it costs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+class TestCost:
+    def test_a_model_that_no_rule_names_costs_no_statement(self, use_rules, monkeypatch):
+        world = World()
+        use_rules(Rule("items", model="shop.InventoryItem", targets=["items"]))
+        rules.snapshot()
+        sent = own_statements(monkeypatch)
+        world.branches[world.a.pk][0].save()
+        Branch.objects.filter(name="x").update(city="z")
+        Branch.objects.create(tenant=world.a, name="new", city="new")
+        assert sent == Counter()
+
+    def test_a_field_that_no_rule_watches_costs_no_statement(self, use_rules, monkeypatch):
+        world = World()
+        use_rules(Rule("items", model="shop.InventoryItem", fields=["price"], targets=["items"]))
+        rules.snapshot()
+        sent = own_statements(monkeypatch)
+        item = world.first(world.a)
+        item.view_count += 1
+        with captured_invalidations() as dropped:
+            item.save(update_fields=["view_count"])
+            InventoryItem.objects.filter(pk=item.pk).update(view_count=F("view_count") + 1)
+        assert (sent, dropped) == (Counter(), [])
+
+    def test_a_saved_item_costs_a_look_and_a_row(self, use_rules, monkeypatch):
+        world = World()
+        use_rules(ITEMS)
+        item = world.first(world.a)
+        item.save()
+        sent = own_statements(monkeypatch)
+        item.save()
+        # The lock, the look at the old row, the intent, its mark.
+        assert sent == Counter({"UPDATE": 2, "SELECT": 1, "INSERT": 1})
+
+    def test_a_thousand_rows_cost_one_look(self, use_rules, monkeypatch):
+        world = World()
+        InventoryItem.objects.bulk_create([world.item(world.a, f"n{n}") for n in range(1000)])
+        use_rules(ITEMS)
+        rules.snapshot()
+        sent = own_statements(monkeypatch)
+        with captured_invalidations() as dropped:
+            InventoryItem.objects.filter(tenant=world.a).update(price=1)
+        assert sent["SELECT"] == 1
+        assert [t.tenant for t in dropped[0].targets] == [str(world.a.pk)] * 2
+
+    @pytest.mark.parametrize("write", [save_new, save_changed, update_where, raw_delete, m2m_add, RAW[0]])
+    def test_query_counts_of_a_site_do_not_change(self, write, use_rules, django_assert_num_queries):
+        world = World()
+        use_rules()
+        with transaction.atomic(), count_queries() as without:
+            write(world)
+            transaction.set_rollback(True)
+        use_rules(ITEMS)
+        with transaction.atomic(), count_queries() as inside:
+            write(world)
+            transaction.set_rollback(True)
+        with count_queries() as alone:
+            write(world)
+        assert len(inside) == len(without)
+        assert len([q for q in alone if "SAVEPOINT" not in q["sql"] and q["sql"] not in ("BEGIN", "COMMIT")]) == len(
+            [q for q in without if "SAVEPOINT" not in q["sql"]]
+        )
+        assert not any("cacheadmin_" in q["sql"] for q in alone)
+
+    def test_a_single_statement_alone_shows_no_begin_and_commit(self, use_rules):
+        world = World()
+        use_rules(ITEMS)
+        item = world.first(world.a)
+        with count_queries() as queries:
+            item.save(update_fields=["price"])
+            InventoryItem.objects.filter(pk=item.pk).update(price=8)
+        assert [q["sql"].split()[0] for q in queries] == ["UPDATE", "UPDATE"]
+
+    def test_fast_deletes_stay_fast(self, use_rules):
+        assert not pre_delete.has_listeners(SaleLine)
+        assert not post_delete.has_listeners(SaleLine)
+
+    def test_more_than_500_tags_widen_to_the_tenant(self, use_rules):
+        world = World()
+        use_rules(Rule("items", model="shop.InventoryItem", targets=["tag:item:{pk}"]))
+        InventoryItem.objects.bulk_create([world.item(world.a, f"n{n}") for n in range(600)])
+        with captured_invalidations() as dropped:
+            InventoryItem.objects.filter(tenant=world.a).update(price=1)
+        assert [(t.kind, t.tenant) for t in dropped[0].targets] == [("tenant", ALL)]
+
+
+def own_statements(monkeypatch):
+    sent = Counter()
+    wrapper = connections["default"].__class__
+    create = wrapper.create_cursor
+
+    def noting(self, name=None):
+        cursor = create(self, name)
+        if sys._getframe(1).f_code.co_filename.endswith("own_sql.py"):
+            execute = cursor.execute
+
+            class Noted:
+                def __getattr__(self, attribute):
+                    return getattr(cursor, attribute)
+
+                def execute(self, sql, params=None):
+                    sent[sql.split()[0]] += 1
+                    return execute(sql, params)
+
+            return Noted()
+        return cursor
+
+    monkeypatch.setattr(wrapper, "create_cursor", noting)
+    return sent
+
+
+class count_queries:
+    def __enter__(self):
+        self.forced, connection.force_debug_cursor = connection.force_debug_cursor, True
+        connection.queries_log.clear()
+        self.queries = []
+        return self.queries
+
+    def __exit__(self, *error):
+        self.queries += connection.queries_log
+        connection.force_debug_cursor = self.forced
+
+
+# --- which rules ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+class TestWatchedFields:
+    WATCHING = Rule("items", model="shop.InventoryItem", fields=["price", "branch"], targets=["items"])
+
+    @pytest.fixture
+    def item(self, use_rules):
+        world = World()
+        use_rules(self.WATCHING)
+        return world.first(world.a)
+
+    def dropped(self, write):
+        with captured_invalidations() as dropped:
+            write()
+        return len(dropped)
+
+    def test_a_full_save_that_changes_nothing_watched_drops_nothing(self, item):
+        item.view_count += 1
+        assert self.dropped(item.save) == 0
+
+    def test_a_full_save_that_changes_a_watched_field_drops(self, item):
+        item.price += 1
+        assert self.dropped(item.save) == 1
+
+    def test_a_foreign_key_is_watched_by_name_and_by_column(self, item, use_rules):
+        use_rules(Rule("items", model="shop.InventoryItem", fields=["branch_id"], targets=["items"]))
+        item.branch = Branch.objects.filter(tenant=item.tenant).last()
+        assert self.dropped(item.save) == 1
+
+    def test_the_old_value_is_the_databases_not_the_instances(self, item):
+        InventoryItem.objects.filter(pk=item.pk).update(price=1234)
+        assert self.dropped(item.save) == 1
+
+    def test_an_expression_counts_as_a_change(self, item):
+        item.price = F("price")
+        assert self.dropped(item.save) == 1
+
+    def test_a_constant_in_update_is_compared_too(self, item):
+        found = InventoryItem.objects.filter(pk=item.pk)
+        assert self.dropped(lambda: found.update(price=item.price)) == 0
+        assert self.dropped(lambda: InventoryItem.objects.filter(sku=item.sku).update(price=item.price)) == 1
+
+    def test_create_and_delete_do_not_ask_for_fields(self, item):
+        assert self.dropped(item.delete) == 1
+
+    def test_events_are_told_apart(self, use_rules):
+        world = World()
+        use_rules(Rule("items", model="shop.InventoryItem", events=["delete"], targets=["items"]))
+        item = world.first(world.a)
+        assert self.dropped(item.save) == 0
+        assert self.dropped(lambda: item.tags.add(world.tags[world.a.pk])) == 0
+        assert self.dropped(item.delete) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+class TestPaths:
+    def test_a_tenant_beyond_a_foreign_key(self, use_rules):
+        world = World()
+        sale = Sale.objects.create(tenant=world.a, branch=world.branches[world.a.pk][0], number="1")
+        other = Sale.objects.create(tenant=world.b, branch=world.branches[world.b.pk][0], number="2")
+        use_rules(Rule("lines", model="shop.SaleLine", tenant="sale__tenant_id", targets=["lines"]))
+        with captured_invalidations() as dropped:
+            line = SaleLine.objects.create(sale=sale, item=world.first(world.a), price=1)
+            SaleLine.objects.bulk_create([SaleLine(sale=s, item=world.first(world.a), price=1) for s in (sale, other)])
+            line.sale = other
+            line.save()
+            line.delete()
+        found = [sorted(t.tenant for t in i.targets) for i in dropped]
+        a, b = str(world.a.pk), str(world.b.pk)
+        assert found == [[a], [a, b], [a, b], [b]]
+
+    def test_rows_that_name_no_tenant_of_their_own_drop_for_all(self, use_rules):
+        world = World()
+        sale = Sale.objects.create(tenant=world.a, branch=world.branches[world.a.pk][0], number="1")
+        use_rules(Rule("lines", model="shop.SaleLine", targets=["lines"]))
+        with captured_invalidations() as dropped:
+            SaleLine.objects.create(sale=sale, item=world.first(world.a), price=1)
+        assert [t.tenant for t in dropped[0].targets] == [ALL]
+
+    def test_the_tenant_row_is_its_own_tenant(self, use_rules):
+        use_rules(Rule("tenants", model="shop.Tenant", targets=["tenant"]))
+        with captured_invalidations() as dropped:
+            tenant = Tenant.objects.create(name="n", slug="n")
+        assert [(t.kind, t.tenant) for t in dropped[0].targets] == [("tenant", str(tenant.pk))]
+
+    def test_a_row_without_a_tenant_is_shared_data(self, use_rules, django_user_model):
+        use_rules(Rule("users", model="shop.User", targets=["users"]))
+        with captured_invalidations() as dropped:
+            django_user_model.objects.create(username="nobody")
+        assert [t.tenant for t in dropped[0].targets] == [None]
+
+    def test_a_placeholder_of_a_null_is_the_text_none(self, use_rules):
+        world = World()
+        use_rules(Rule("sales", model="shop.Sale", targets=["tag:customer:{customer_id}", "tag:at:{customer__name}"]))
+        customer = Customer.objects.create(tenant=world.a, name="Ada")
+        with captured_invalidations() as dropped:
+            branch = world.branches[world.a.pk][0]
+            sale = Sale.objects.create(tenant=world.a, branch=branch, number="1")
+            sale.customer = customer
+            sale.save()
+        assert [t.name for t in dropped[0].targets] == ["customer:None", "at:None"]
+        assert sorted(t.name for t in dropped[1].targets) == [
+            "at:Ada",
+            "at:None",
+            f"customer:{customer.pk}",
+            "customer:None",
+        ]
+
+
+# --- unusual models -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def writing(transactional_db, settings):
+    """Install the app `writing` and make its tables."""
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "writing"]
+    made = [m for m in apps.get_app_config("writing").get_models(include_auto_created=True) if not m._meta.proxy]
+    with connection.constraint_checks_disabled(), connection.schema_editor() as editor:
+        for model in made:
+            if not model._meta.auto_created:
+                editor.create_model(model)
+    yield apps.get_app_config("writing")
+    with connection.constraint_checks_disabled(), connection.schema_editor() as editor:
+        for model in reversed(made):
+            if not model._meta.auto_created:
+                editor.delete_model(model)
+    rules.forget()
+
+
+def tenants_of(dropped):
+    return [sorted("*" if t.tenant is ALL else t.tenant for t in i.targets) for i in dropped]
+
+
+class TestUnusualModels:
+    def test_a_multi_table_child_is_touched_through_its_parent(self, writing, use_rules):
+        place, workshop = writing.get_model("Place"), writing.get_model("Workshop")
+        use_rules(Rule("workshops", model="writing.Workshop", targets=["workshops"]))
+        a, b = (Tenant.objects.create(name=n, slug=n) for n in "ab")
+        with captured_invalidations() as dropped:
+            made = workshop.objects.create(tenant=a, name="one", benches=2)
+            place.objects.filter(pk=made.pk).update(name="two")
+            place.objects.filter(name="two").update(tenant=b)
+            workshop.objects.filter(benches=2).update(name="three")
+            workshop.objects.filter(benches=2).update(benches=3)
+            made = workshop.objects.get()
+            made.name = "four"
+            made.save()
+            made.delete()
+        a, b = str(a.pk), str(b.pk)
+        assert tenants_of(dropped) == [[a], [a], [a, b], [b], [b], [b], [b]]
+
+    def test_a_parent_without_the_child_does_not_touch_it(self, writing, use_rules):
+        place = writing.get_model("Place")
+        use_rules(Rule("workshops", model="writing.Workshop", targets=["workshops"]))
+        made = place.objects.create(tenant=Tenant.objects.create(name="a", slug="a"), name="one")
+        with captured_invalidations() as dropped:
+            made.save()
+            made.delete()
+        assert dropped == []
+
+    def test_a_proxy_is_its_concrete_model(self, writing, use_rules):
+        proxy = writing.get_model("WorkshopProxy")
+        use_rules(Rule("workshops", model="writing.WorkshopProxy", targets=["workshops"]))
+        tenant = Tenant.objects.create(name="a", slug="a")
+        with captured_invalidations() as dropped:
+            made = proxy.objects.create(tenant=tenant, name="one")
+            proxy.objects.update(benches=3)
+            writing.get_model("Workshop").objects.update(benches=4)
+            made.delete()
+        assert tenants_of(dropped) == [[str(tenant.pk)]] * 4
+
+    def test_a_uuid_key_and_a_computed_column(self, writing, use_rules):
+        tool, workshop = writing.get_model("Tool"), writing.get_model("Workshop")
+        use_rules(Rule("tools", model="writing.Tool", tenant="workshop__tenant_id", targets=["tag:tool:{pk}"]))
+        tenant = Tenant.objects.create(name="a", slug="a")
+        with captured_invalidations() as dropped:
+            made = tool.objects.create(workshop=workshop.objects.create(tenant=tenant, name="w"), label="saw")
+            made.label = "file"
+            made.save()
+            made.label = F("label")
+            made.save()
+            tool.objects.filter(label="file").update(label="rasp")
+            tool.objects.filter(pk=made.pk).delete()
+        assert [[(t.tenant, t.name) for t in i.targets] for i in dropped] == [[(str(tenant.pk), f"tool:{made.pk}")]] * 5
+
+    def test_a_relation_to_itself_touches_both_ends(self, writing, use_rules):
+        tool = writing.get_model("Tool")
+        use_rules(Rule("tools", model="writing.Tool", tenant="-", events=["m2m"], targets=["tag:tool:{label}"]))
+        one, two = (tool.objects.create(label=n) for n in ("one", "two"))
+        with captured_invalidations() as dropped:
+            one.friends.add(two)
+            two.friends.clear()
+        assert [sorted(t.name for t in i.targets) for i in dropped] == [["tool:one", "tool:two"]] * 2
+
+    def test_a_historical_model_widens(self, writing, use_rules):
+        use_rules(Rule("items", model="shop.InventoryItem", targets=["items"]))
+        world = World()
+        from django.db.migrations.executor import MigrationExecutor
+
+        state = MigrationExecutor(connection).loader.project_state(("shop", "0001_initial"))
+        historical = state.apps.get_model("shop", "InventoryItem")
+        with captured_invalidations() as dropped:
+            historical.objects.filter(pk=world.items[world.a.pk][0].pk).update(price=3)
+        assert tenants_of(dropped) == [["*"]]
+
+    @pytest.mark.skipif(django.VERSION < (6, 1), reason="Django 6.1 deletes in the database")
+    def test_a_delete_that_the_database_passes_on(self, writing, use_rules):
+        tool, drawer = writing.get_model("Tool"), writing.get_model("Drawer")
+        use_rules(Rule("drawers", model="writing.Drawer", tenant="-", targets=["tag:drawer:{pk}"]))
+        made = tool.objects.create(label="saw")
+        drawer.objects.create(tool=made)
+        with captured_invalidations() as dropped:
+            made.delete()
+        assert tenants_of(dropped)
+
+
+# --- raw SQL --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("SELECT * FROM a FOR UPDATE", ""),
+        ("select 1", ""),
+        ("SAVEPOINT x", ""),
+        ("BEGIN", ""),
+        ("PRAGMA foreign_keys = ON", ""),
+        ("CREATE INDEX x ON a (b)", ""),
+        ("SELECT replace(a, 'b', 'c') FROM t", ""),
+        ("", ""),
+        ("UPDATE a SET b = 1", "a"),
+        ('update "main"."A" set b = 1', "a"),
+        ("UPDATE ONLY a SET b = 1", "a"),
+        ("UPDATE OR IGNORE a SET b = 1", "a"),
+        ("UPDATE `a` SET b = 1", "a"),
+        ("UPDATE [dbo].[a] SET b = 1", "a"),
+        ("INSERT INTO a VALUES (1) ON CONFLICT (x) DO UPDATE SET b = 2", "a"),
+        ("INSERT a (b) VALUES (1)", "a"),
+        ("REPLACE INTO a VALUES (1)", "a"),
+        ("/* hint */ DELETE FROM a", "a"),
+        ("-- hint\nDELETE FROM a", "a"),
+        ("WITH x AS (DELETE FROM a RETURNING *) SELECT * FROM x", "a"),
+        ("WITH x AS (SELECT 1) INSERT INTO a SELECT * FROM x", "a"),
+        ('TRUNCATE a, s.b, "C" CASCADE', "a b c"),
+        ("COPY a (b) FROM STDIN", "a"),
+        ("LOAD DATA INFILE 'x' INTO TABLE a", "a"),
+        ("SELECT b INTO a FROM c", "a"),
+        ("SELECT 1; DELETE FROM a", "a"),
+        ("EXPLAIN ANALYZE UPDATE a SET b = 1", "a"),
+        ("ALTER TABLE IF EXISTS a ADD b int", "a"),
+        ("DROP TABLE IF EXISTS a, b", "a b"),
+        ("UPDATE a SET b = 'x', c = 'don''t'", "a"),
+        (b"DELETE FROM a", "a"),
+    ],
+)
+def test_the_text_of_a_statement_names_its_tables(sql, tables):
+    assert statement(sql).tables == set(tables.split())
+
+
+@pytest.mark.parametrize("sql", ["CALL f()", "DO $$ BEGIN DELETE FROM a; END $$", "EXECUTE p", "FROBNICATE a"])
+def test_code_of_the_database_may_write_any_table(sql):
+    assert statement(sql).tables is None
+
+
+@pytest.mark.parametrize(
+    "sql", ["MERGE INTO a USING b ON 1 = 1 WHEN MATCHED THEN UPDATE SET c = 1", "DELETE a FROM a, b"]
+)
+def test_what_is_read_too_widely_still_has_its_table(sql):
+    tables = statement(sql).tables
+    assert tables is None or "a" in tables
+
+
+def test_a_write_in_a_literal_only_widens():
+    assert "a" in statement("SELECT 'x'' DELETE FROM a'; UPDATE b SET c = 'UPDATE a'").tables
+
+
+@pytest.mark.parametrize("evil", ["insert /* ", "truncate a,", "update ", "( ", "select into ", "'", "$$ ", "-- x\n"])
+def test_reading_takes_time_in_proportion(evil):
+    statement(evil * 3000)  # a quadratic expression would take minutes
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRaw:
+    def test_an_unknown_statement_widens_and_is_counted(self, use_rules):
+        world = World()
+        use_rules(ITEMS)
+        writes.unknown_statements.clear()
+        with captured_invalidations() as dropped:
+            cursors.write(connection, statement("FROBNICATE x"), "FROBNICATE x", lambda: None)
+        assert writes.unknown_statements == {"frobnicate": 1}
+        check_covered({(str(world.a.pk), "1")}, dropped)
+
+    def test_a_stored_procedure_may_write_anything(self, use_rules, monkeypatch):
+        use_rules(ITEMS)
+        monkeypatch.setattr("django.db.backends.utils.CursorWrapper.callproc", cursors.hook_procedure(lambda *a: 1))
+        with captured_invalidations() as dropped, connection.cursor() as cursor:
+            cursor.callproc("f", [])
+        check_covered({("1", "1")}, dropped)
+
+    def test_executescript_is_seen(self, use_rules):
+        World()
+        use_rules(ITEMS)
+        with captured_invalidations() as dropped, connection.cursor() as cursor:
+            cursor.executescript("UPDATE shop_inventoryitem SET price = 1; SELECT 1;")
+        check_covered({("1", "1")}, dropped)
+
+    def test_a_raw_queryset_that_writes_is_seen(self, use_rules):
+        world = World()
+        use_rules(ITEMS)
+        with captured_invalidations() as dropped:
+            list(InventoryItem.objects.raw("UPDATE shop_inventoryitem SET price = 1 RETURNING *"))
+        check_covered({(str(world.a.pk), "1")}, dropped)
+
+    def test_the_drivers_cursor_keeps_its_attributes(self):
+        with connection.cursor() as cursor:
+            assert not hasattr(cursor, "copy")
+            assert cursor.rowcount == -1
+
+
+# --- robustness -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+class TestTrouble:
+    def test_a_look_that_fails_widens_and_does_not_break_the_write(self, use_rules, monkeypatch, caplog):
+        world = World()
+        use_rules(ITEMS)
+
+        def burst(*args, **kwargs):
+            raise RuntimeError("on purpose")
+
+        monkeypatch.setattr("cacheadmin.writes.changes.lookup", burst)
+        monkeypatch.setattr("cacheadmin.writes.changes.matched", burst)
+        real, dropped = perform(world, lambda w: (save_changed(w), update_where(w)))
+        check_covered(real, dropped)
+        assert {t.tenant for i in dropped for t in i.targets} == {ALL}
+        assert "cannot be looked up" in caplog.text
+
+    def test_a_statement_that_fails_drops_nothing(self, use_rules):
+        world = World()
+        use_rules(ITEMS)
+        with captured_invalidations() as dropped, pytest.raises(django.db.IntegrityError):
+            world.item(world.a, "1").save()
+        assert dropped == []
+        assert connection.get_autocommit()
+
+    def test_no_tables_of_ours_is_no_reason_to_fail(self, use_rules, monkeypatch):
+        world = World()
+        use_rules(ITEMS)
+        monkeypatch.setattr("cacheadmin.transactions.own_sql.has_table", lambda *args: False)
+        rules.forget()
+        real, dropped = perform(world, save_changed)
+        check_exact(real, dropped)
+
+    def test_hooks_can_be_taken_out(self, use_rules):
+        world = World()
+        use_rules(ITEMS)
+        writes.uninstall()
+        try:
+            _, dropped = perform(world, save_changed)
+            assert dropped == []
+            assert "execute_sql" not in django.db.models.sql.compiler.SQLDeleteCompiler.__dict__
+        finally:
+            writes.install()
+        writes.install()
+        _, dropped = perform(world, save_update_fields)
+        assert len(dropped) == 1
+
+    def test_a_transaction_that_wrote_an_unnamed_model_reads_nothing(self, use_rules):
+        use_rules()
+        with transaction.atomic():
+            Tenant.objects.create(name="a", slug="a")
+            assert not transactions.may_read()
+
+    def test_writes_without_an_outbox_are_delivered(self, use_rules, settings):
+        settings.CACHEADMIN = settings.CACHEADMIN | {"OUTBOX": "off"}
+        world = World()
+        use_rules(ITEMS)
+        real, dropped = perform(world, save_new)
+        check_exact(real, dropped)
+        assert not outbox.keeps_rows(connection)
+        assert not Intent.objects.exists()
+
+
+PATIENCE = """
+    import os, sys, threading, time, sqlite3
+    os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
+    from django.conf import settings
+    settings.DATABASES["default"]["OPTIONS"].pop("transaction_mode")
+    import django
+    django.setup()
+    from django.core.management import call_command
+    from django.db import connection, transaction
+    call_command("migrate", verbosity=0)
+    from cacheadmin import rules
+    from shop.models import Tenant
+    made = Tenant.objects.create(name="a", slug="a")
+    def hold():
+        other = sqlite3.connect(os.environ["SHOP_DB"], isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE shop_tenant SET currency = 'EUR'")
+        held.set()
+        time.sleep(0.4)
+        other.execute("COMMIT")
+    for look_is_due in (False, True):
+        held = threading.Event()
+        if look_is_due:
+            rules.forget()
+        else:
+            rules.snapshot()
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        with transaction.atomic():
+            made.name = f"b{look_is_due}"
+            made.save()
+        thread.join()
+    made.refresh_from_db()
+    print(made.name)
+"""
+
+
+def test_a_patient_writer_of_sqlite_stays_patient(tmp_path):
+    """A SELECT of ours before a transaction's first write would make SQLite refuse it at once."""
+    environment = os.environ | {"SHOP_DB": str(tmp_path / "shop.sqlite3"), "PYTHONPATH": "tests"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PATIENCE)],
+        cwd=Path(__file__).parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "bTrue", done.stderr
