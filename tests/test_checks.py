@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from django.conf import settings
-from django.core.checks import Error, Warning, run_checks
+from django.core import checks
 from django.test import override_settings
 
 from cacheadmin import doctor
@@ -29,13 +29,13 @@ def test_the_shop_has_nothing_to_find() -> None:
 
 def test_django_runs_the_checks_by_itself() -> None:
     with override_settings(CACHEADMIN={"TIMEOUT": 3}):
-        assert "cacheadmin.E001" in [message.id for message in run_checks()]
+        assert "cacheadmin.E001" in [message.id for message in checks.run_checks()]
 
 
 def test_an_unknown_key_is_an_error_that_names_the_nearest() -> None:
     with override_settings(CACHEADMIN={"TENNANCY": "shop.cache.Tenancy"}):
         [message] = check_setup()
-    assert (type(message), message.id) == (Error, "cacheadmin.E001")
+    assert (type(message), message.id) == (checks.Error, "cacheadmin.E001")
     assert "'TENNANCY'" in message.msg
     assert "Did you mean 'TENANCY'?" in message.msg
 
@@ -48,14 +48,14 @@ def test_a_lost_link_to_the_templates_is_an_error() -> None:
     bare = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": False}]
     with override_settings(TEMPLATES=bare):
         [message] = check_setup()
-    assert (type(message), message.id) == (Error, "cacheadmin.E002")
+    assert (type(message), message.id) == (checks.Error, "cacheadmin.E002")
     assert "cacheadmin/base.html" in message.msg
 
 
 def test_a_pool_size_that_nobody_reads_is_a_warning_with_the_right_setting() -> None:
     with override_settings(CACHES=caches(OPTIONS={"MAX_CONNECTIONS": 50})):
         [message] = check_setup()
-    assert (type(message), message.id) == (Warning, "cacheadmin.W003")
+    assert (type(message), message.id) == (checks.Warning, "cacheadmin.W003")
     assert "CACHES['query']['OPTIONS']" in message.msg
     assert message.hint == '"OPTIONS": {"CONNECTION_POOL_KWARGS": {"max_connections": 50}}'
 

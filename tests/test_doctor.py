@@ -73,7 +73,8 @@ def test_a_server_that_is_away_is_one_finding_for_all_its_aliases(fresh_server, 
 
 
 def test_a_rule_that_names_no_field_is_a_finding() -> None:
-    InvalidationRule.objects.create(name="stock", model="shop.InventoryItem", fields=["qty"], targets=[{"kind": "tenant"}])
+    everything = [{"kind": "tenant"}]
+    InvalidationRule.objects.create(name="stock", model="shop.InventoryItem", fields=["qty"], targets=everything)
     forget()
     [finding] = [found for found in examine().findings if found.check == "cacheadmin.E011"]
     assert "qty" in finding.title

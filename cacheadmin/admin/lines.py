@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
@@ -232,7 +232,7 @@ def _summed(lines: Iterable[DroppedLine]) -> Iterator[Line]:
             key=f"a{digest}",
             kind="invalidate",
             source=source,
-            what=_whats(list(found.whats)),
+            what=_whats(found.whats),
             who="" if name == OTHER else name,
             tenants=Everyone.EVERYONE if is_all else (tenant,),
             targets=tuple(_targets(found.whats, None if is_all else tenant, is_all, found.aliases)),
@@ -240,9 +240,15 @@ def _summed(lines: Iterable[DroppedLine]) -> Iterator[Line]:
         )
 
 
-def _whats(whats: Sequence[str]) -> str:
-    names = [_("everything") if what == "tenant" else what.partition(" ")[2] or what for what in sorted(whats)]
+def _whats(whats: Iterable[str]) -> str:
+    names = [_what(what) for what in sorted(whats)]
     return ", ".join(names[:3]) + (_(" and %(n)s more") % {"n": len(names) - 3} if len(names) > 3 else "")
+
+
+def _what(what: str) -> str:
+    kind, _space, name = what.partition(" ")
+    words = {"tenant": _("everything"), "group": name, "key": name, "prefix": f"{name}…"}
+    return words.get(kind) or (_("tag %(name)s") % {"name": name} if kind == "tag" else what)
 
 
 def _targets(whats: Iterable[str], tenant: str | None, is_all: bool, aliases: set[str]) -> Iterator[Target]:

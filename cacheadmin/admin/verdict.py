@@ -8,7 +8,7 @@ from typing import Final, Literal
 from urllib.parse import urlencode
 
 from django.urls import NoReverseMatch
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -68,7 +68,7 @@ def _note(page: Page, note: overview.Note, name: str, links: list[tuple[str, str
         parts.append(_cause(page, note.cause))
     if note.deploy:
         parts.append(format_html(_("Release {} began then."), note.deploy))
-    text = SafeString(" ").join(parts)
+    text = format_html_join(" ", "{}", ((part,) for part in parts))
     return Note(text, _("%(name)s misses more than usual.") % {"name": name}, "warn", links)
 
 
