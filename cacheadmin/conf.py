@@ -32,6 +32,8 @@ class Config:
     """Whether an invalidation is written to the database together with the data it follows."""
     timeout_ms: int = 100
     """Milliseconds to wait for a connection and for each reply of Redis on our own connections."""
+    slow_ms: int = 50
+    """Milliseconds a read takes on the mean above which a server is left alone as if it were away."""
     retry_seconds: float = 1.0
     """Seconds for which a process leaves Redis alone after it did not answer."""
     lease_seconds: int = 60

@@ -5,12 +5,14 @@ They never share django-redis' pools: those are cached by URL alone, with the ti
 
 from __future__ import annotations
 
+import enum
 import logging
 import os
 import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -34,6 +36,9 @@ logger = logging.getLogger("cacheadmin")
 
 IDENTITY_SECONDS: Final = 1.0
 """How long an identity is believed before it is asked again, in the same pipeline as the next command."""
+
+SLOWNESS_CALLS: Final = 30
+"""Calls over which the mean latency is taken, with weights that fade."""
 
 NO_IDENTITY: Final = bytes(8)
 """Identity of a server behind a proxy that hides INFO: constant, so a failover goes unnoticed."""
@@ -69,6 +74,26 @@ class _Line:
     used: float = 0.0
 
 
+class Gate(enum.IntEnum):
+    """How far a process trusts a server."""
+
+    SHUT = 0
+    """It did not answer: nobody reads or fills, and writers leave their intents waiting."""
+    HALF = 1
+    """It answers again: writers deliver, nobody reads yet; what waits is being delivered."""
+    UP = 2
+
+
+Reopener = Callable[["Link"], None]
+_reopener: Reopener | None = None
+
+
+def on_reopen(reopener: Reopener | None) -> None:
+    """Set who reopens a link: `reopener(link)` calls `link.reopen(drain)`, here or in a thread of its own."""
+    global _reopener
+    _reopener = reopener
+
+
 class Link:
     """
     One alias' link to its server: sends commands, knows who answered, and keeps off for a while after a failure.
@@ -82,47 +107,87 @@ class Link:
         self._idle: deque[_Line] = deque()
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._away_until = 0.0
-        self._is_away = False
+        self._retry_at = 0.0
+        self._gate = Gate.UP
         self._away_since = 0.0
+        self._has_changed = False
+        self._mean_ms = 0.0
         self.identity = b""
         """The identity seen last by any thread; empty before the first answer."""
 
-    # --- state ------------------------------------------------------------------------------------------------------
+    # --- the gate ---------------------------------------------------------------------------------------------------
+
+    @property
+    def gate(self) -> Gate:
+        """How far this process trusts the server now."""
+        return self._gate
 
     @property
     def is_away(self) -> bool:
-        """Whether the last call failed and nothing has answered since."""
-        return self._is_away
+        """Whether the server did not answer, and no probe has been answered since."""
+        return self._gate is Gate.SHUT
 
     @property
     def away_since(self) -> float:
         """Seconds (time.time) at which the server was first found away; 0.0 if it is not."""
-        return self._away_since if self._is_away else 0.0
+        return self._away_since if self.is_away else 0.0
 
     def _may_try(self) -> bool:
-        """While away let one caller through at a time, so that at most one a second waits for a timeout."""
+        """While the gate is not up let one caller through at a time, so that at most one a second waits in vain."""
         now = time.monotonic()
         with self._lock:
-            if now < self._away_until:
+            if now < self._retry_at:
                 return False
-            self._away_until = now + config().retry_seconds * random.uniform(0.75, 1.25)
+            self._retry_at = now + config().retry_seconds * random.uniform(0.75, 1.25)
             return True
 
     def _failed(self, error: BaseException) -> CacheAway:
-        with self._lock:
-            self._away_until = time.monotonic() + config().retry_seconds * random.uniform(0.75, 1.25)
-            if not self._is_away:
-                self._is_away, self._away_since = True, time.time()
-                logger.warning("The cache server of alias %r does not answer (%s).", self.alias, type(error).__name__)
-        self.forget_lines()
+        self._shut(type(error).__name__)
         return CacheAway(f"The cache server of alias {self.alias!r} does not answer: {type(error).__name__}.")
 
-    def _answered(self) -> None:
+    def _shut(self, why: str) -> None:
         with self._lock:
-            if self._is_away:
+            self._retry_at = time.monotonic() + config().retry_seconds * random.uniform(0.75, 1.25)
+            self._mean_ms = 0.0
+            if self._gate is not Gate.SHUT:
+                self._gate, self._away_since = Gate.SHUT, time.time()
+                logger.warning("The cache server of alias %r does not answer (%s).", self.alias, why)
+        self.forget_lines()
+
+    def _pass(self, *, entries: bool) -> None:
+        """Go through the gate, reopening it if it is time to. Raises: CacheSkipped."""
+        if self._gate is Gate.SHUT or entries:
+            if self._may_try():
+                if _reopener is None:
+                    self.reopen(lambda *_: True)
+                else:
+                    _reopener(self)
+            if self._gate is Gate.SHUT or (entries and self._gate is not Gate.UP):
+                raise CacheSkipped(f"The cache server of alias {self.alias!r} is away.")
+
+    def reopen(self, drain: Callable[[str, bool], bool]) -> bool:
+        """
+        Probe the server; if it answers let writers deliver, then have what waits delivered, then let readers in.
+
+        `drain(alias, has_changed)` delivers every intent that waits for the alias, and, after the server was replaced,
+        those that only the old one has seen; it returns whether nothing waits any more.
+        Returns: whether the gate is up.
+        """
+        try:
+            self._call_new((("PING",),))
+        except CacheAway as error:
+            logger.debug("A probe was not answered: %s", error)
+            return False
+        with self._lock:
+            if self._gate is Gate.SHUT:
+                self._gate = Gate.HALF
+        if not drain(self.alias, self._has_changed):
+            return False
+        with self._lock:
+            if self._gate is Gate.HALF:
                 logger.warning("The cache server of alias %r answers again.", self.alias)
-            self._is_away, self._away_until = False, 0.0
+                self._gate, self._retry_at, self._has_changed = Gate.UP, 0.0, False
+        return self._gate is Gate.UP
 
     def forget_lines(self) -> None:
         """Close the idle connections; busy ones are closed by whoever uses them."""
@@ -132,7 +197,7 @@ class Link:
     def reset(self) -> None:
         """Forget connections and failures, as a new process would (tests)."""
         self.forget_lines()
-        self._is_away, self._away_until, self.identity = False, 0.0, b""
+        self._gate, self._retry_at, self._has_changed, self.identity = Gate.UP, 0.0, False, b""
 
     @staticmethod
     def _close(line: _Line) -> None:
@@ -143,17 +208,33 @@ class Link:
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
-    def call(self, *commands: tuple[Any, ...], again: bool = True) -> Replies:
+    def call(self, *commands: tuple[Any, ...], again: bool = True, entries: bool = False) -> Replies:
         """
         Send commands together and return their replies.
 
+        `entries`: they read or fill entries, so the gate must be up, not only half open.
         Cost:    one round trip; once a second two INFO sections ride along. While the server is away: none.
         Returns: the identity of the connection that answered, and one reply a command.
         Raises:  CacheAway if there is no (complete) answer in time, or the server is not a master that can write.
                  With `again=False` a command is never sent twice, not even on a connection that proved dead.
         """
-        if self._is_away and not self._may_try():
-            raise CacheSkipped(f"The cache server of alias {self.alias!r} is away.")
+        if self._gate is not Gate.UP:
+            self._pass(entries=entries)
+        begun = time.monotonic()
+        replies = self._call(commands, again)
+        if entries:
+            if self._gate is not Gate.UP:
+                raise CacheSkipped(f"The cache server of alias {self.alias!r} was replaced.")
+            self._took((time.monotonic() - begun) * 1000)
+        return replies
+
+    def _took(self, ms: float) -> None:
+        """Note how long reading took: a server that is slow every time is left alone like one that is away."""
+        self._mean_ms += (ms - self._mean_ms) / SLOWNESS_CALLS
+        if self._mean_ms > config().slow_ms:
+            self._shut(f"{self._mean_ms:.0f} ms a call")
+
+    def _call(self, commands: tuple[tuple[Any, ...], ...], again: bool) -> Replies:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._idle = deque()  # the parent's sockets; closing them here would end its conversations
@@ -203,8 +284,15 @@ class Link:
         self._note_identity(line, [self._read(line.connection) for _ in _INFO])
 
     def _note_identity(self, line: _Line, sections: list[Any]) -> None:
-        line.identity = self.identity = identity_of(sections)
+        line.identity = identity_of(sections)
         line.asked = time.monotonic()
+        if line.identity != self.identity:
+            with self._lock:
+                if self.identity and self._gate is not Gate.SHUT:
+                    logger.warning("The cache server of alias %r was replaced.", self.alias)
+                    self._gate, self._retry_at = Gate.HALF, 0.0
+                self._has_changed |= bool(self.identity)
+                self.identity = line.identity
 
     def _exchange(self, line: _Line, commands: tuple[tuple[Any, ...], ...]) -> Replies:
         connection = line.connection
@@ -220,8 +308,6 @@ class Link:
         for value in values:
             if isinstance(value, _NOT_MASTER):
                 raise value
-        if self._is_away:
-            self._answered()
         line.used = time.monotonic()
         return Replies(line.identity, values)
 

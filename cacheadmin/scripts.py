@@ -25,29 +25,38 @@ class Script:
         """Return the command that runs it by its SHA-1."""
         return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
-    def run(self, link: Link, keys: Sequence[str], args: Sequence[Any], *, again: bool = True) -> tuple[bytes, Any]:
+    def run(
+        self, link: Link, keys: Sequence[str], args: Sequence[Any], *, again: bool = True, entries: bool = False
+    ) -> tuple[bytes, Any]:
         """
         Run it and return (identity of who answered, its result).
 
         Cost:    one round trip; two on the first call after a server started.
         Raises:  CacheAway; ResponseError, for example when the server is full.
         """
-        identity, values = run_many(link, [(self, keys, args)], again=again)
+        identity, values = run_many(link, [(self, keys, args)], again=again, entries=entries)
         if isinstance(values[0], ResponseError):
             raise values[0]
         return identity, values[0]
 
 
 def run_many(
-    link: Link, calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]], *, again: bool = True
+    link: Link,
+    calls: Sequence[tuple[Script, Sequence[str], Sequence[Any]]],
+    *,
+    again: bool = True,
+    entries: bool = False,
 ) -> Replies:
     """Run scripts together. Cost: one round trip; two when the server lacks one. Errors stand among the replies."""
-    replies = link.call(*(script.command(keys, args) for script, keys, args in calls), again=again)
+    commands = (script.command(keys, args) for script, keys, args in calls)
+    replies = link.call(*commands, again=again, entries=entries)
     missing = [i for i, value in enumerate(replies.values) if isinstance(value, NoScriptError)]
     if not missing:
         return replies
     retried = link.call(
-        *(("EVAL", calls[i][0].text, len(calls[i][1]), *calls[i][1], *calls[i][2]) for i in missing), again=again
+        *(("EVAL", calls[i][0].text, len(calls[i][1]), *calls[i][1], *calls[i][2]) for i in missing),
+        again=again,
+        entries=entries,
     )
     for i, value in zip(missing, retried.values, strict=True):
         replies.values[i] = value

@@ -84,9 +84,9 @@ class RedisStore(Store):
         epochs = entry.epochs()
         names = (entry.key, entry.group.fence, *epochs) if fenced else (entry.key, *epochs)
         if not grace_ms:
-            identity, values = self.link.call(("MGET", *names))
+            identity, values = self.link.call(("MGET", *names), entries=True)
             return self._judge(entry, identity, values[0], fenced)
-        identity, values = self.link.call(("MGET", *names), ("PTTL", entry.key))
+        identity, values = self.link.call(("MGET", *names), ("PTTL", entry.key), entries=True)
         found = self._judge(entry, identity, values[0], fenced)
         if found.state == "hit" and 0 <= values[1] <= grace_ms:
             found.state = "stale"
@@ -94,7 +94,7 @@ class RedisStore(Store):
 
     def poll(self, entry: Entry) -> tuple[Found, bool]:
         """Read an entry that somebody else computes, and say whether the lease is still held. Cost: 1 round trip."""
-        identity, values = self.link.call(("MGET", entry.key, *entry.epochs()), ("EXISTS", entry.lease))
+        identity, values = self.link.call(("MGET", entry.key, *entry.epochs()), ("EXISTS", entry.lease), entries=True)
         return self._judge(entry, identity, values[0], fenced=False), values[1] == 1
 
     def read_many(self, entries: Sequence[Entry], *, fenced: bool = False) -> list[Found]:
@@ -116,7 +116,7 @@ class RedisStore(Store):
             wanted[None] = dict.fromkeys(names)
         if not wanted:
             return [], []
-        identity, replies = self.link.call(*(("MGET", *chosen) for chosen in wanted.values()))
+        identity, replies = self.link.call(*(("MGET", *chosen) for chosen in wanted.values()), entries=True)
         held: dict[str, bytes | None] = {}
         for chosen, reply in zip(wanted.values(), replies, strict=True):
             if isinstance(reply, list):
@@ -169,7 +169,7 @@ class RedisStore(Store):
             keys = (tenant_epoch, group_epoch, group.registry, hold, *tags)
             hold_ms = max(FENCE_MS, _life(ttl_ms)) if mode == "fence" else min(lease_ms, LONGEST_LEASE_MS)
             calls.append((script("open"), keys, (mode, _life(ttl_ms), hold_ms, group.name, *candidates)))
-        identity, values = run_many(self.link, calls)
+        identity, values = run_many(self.link, calls, entries=True)
         return [self._stamp(identity, value, mode) for value in values]
 
     def _stamp(self, identity: bytes, value: Any, mode: Mode) -> Stamp | Denied:
@@ -216,7 +216,7 @@ class RedisStore(Store):
         """
         calls = [*map(self._fill, fills), *map(self._put, puts)]
         again = all(put.how == "set" for put in puts) and not any(fill.only_if_absent for fill in fills)
-        return [self._done(value) for value in run_many(self.link, calls, again=again).values]
+        return [self._done(value) for value in run_many(self.link, calls, again=again, entries=True).values]
 
     def _put(self, put: Put) -> _Run:
         entry, (codec, payload), ttl_ms, about, how = put
@@ -234,7 +234,7 @@ class RedisStore(Store):
         group = entry.group
         keys = (entry.key, group.index, group.registry, group.tenant_epoch, group.epoch)
         args = (self._mine(entry), ttl_ms, entry.member, _life(ttl_ms))
-        return script("touch").run(self.link, keys, args)[1] == 1
+        return script("touch").run(self.link, keys, args, entries=True)[1] == 1
 
     def incr(self, entry: Entry, delta: int) -> int | str | None:
         """
@@ -250,6 +250,7 @@ class RedisStore(Store):
                 (entry.key, group.tenant_epoch, group.epoch),
                 (self._mine(entry), delta),
                 again=False,
+                entries=True,
             )
         except ResponseError as error:
             if "overflow" in str(error) or "out of range" in str(error):
@@ -261,7 +262,7 @@ class RedisStore(Store):
 
     def remaining_ms(self, entry: Entry) -> int | None:
         """Return the ms until a valid entry expires, -1 if never, None if there is none. Cost: 1 round trip."""
-        identity, values = self.link.call(("MGET", entry.key, *entry.epochs()), ("PTTL", entry.key))
+        identity, values = self.link.call(("MGET", entry.key, *entry.epochs()), ("PTTL", entry.key), entries=True)
         stored, *epochs = values[0]
         proof = envelope.proof(entry.key, identity, tuple(epochs)) if _stand(tuple(epochs)) else b""
         if stored is None or not proof or envelope.open_valid(stored, proof) is None:
