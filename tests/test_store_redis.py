@@ -200,17 +200,19 @@ def test_any_value_comes_back_as_it_was(value: object) -> None:
 
 
 def test_what_can_be_read_only_once_is_refused_and_no_lease_stays(tmp_path) -> None:
-    @cache_tenant_query(timeout=60, key_prefix="once")
-    def once(tenant_id: int, what: str) -> object:
-        return (x for x in [1]) if what == "generator" else open(tmp_path / "f", "w+")  # noqa: SIM115
+    with (tmp_path / "file").open("w+") as file:
 
-    for what in ("generator", "file"):
-        with pytest.raises(UncacheableValue, match="read only once"):
-            once(1, what)
-        begun = time.monotonic()
-        with pytest.raises(UncacheableValue):
-            once(1, what)
-        assert time.monotonic() - begun < 1
+        @cache_tenant_query(timeout=60, key_prefix="once")
+        def once(tenant_id: int, what: str) -> object:
+            return (x for x in [1]) if what == "generator" else file
+
+        for what in ("generator", "file"):
+            with pytest.raises(UncacheableValue, match="read only once"):
+                once(1, what)
+            begun = time.monotonic()
+            with pytest.raises(UncacheableValue):
+                once(1, what)
+            assert time.monotonic() - begun < 1
 
 
 def test_too_large_value_is_returned_and_not_stored() -> None:
