@@ -50,8 +50,8 @@ class ConsoleButtons(Base):
         super().__init__(model, admin_site)
         if self.actions is not None:  # None: the site wants no actions on this list
             self.actions = [*self.actions, *(name for name in self.cache_actions if name not in self.actions)]
-        self._site_template = self.change_form_template
-        self.change_form_template = "admin/cacheadmin/host/change_form.html"
+        self._site_template: Any = self.change_form_template
+        self.change_form_template = "admin/cacheadmin/host/change_form.html"  # type: ignore[misc]  # Django reads it here
 
     def cache_tools(self, request: HttpRequest, obj: Any, access: Access) -> list[tuple[str, str]]:
         """Return the buttons of a change page: pairs of label and URL. No queries, please."""
@@ -149,7 +149,7 @@ class CacheInvalidationMixin(ConsoleButtons):
         shown = rule_preview.counted(
             reach.targets, access, self.admin_site, whose=None, thing=str(self.opts.verbose_name), rules=reach.rules
         )
-        may_add = request.user.has_perm("cacheadmin.add_invalidationrule")  # type: ignore[union-attr]
+        may_add = request.user.has_perm("cacheadmin.add_invalidationrule")
         context = {
             "panel": shown,
             "lines": shown.lines[:LISTED],
@@ -160,7 +160,7 @@ class CacheInvalidationMixin(ConsoleButtons):
         }
         if request.GET.get("format") == "json":
             return JsonResponse({"html": render_to_string("admin/cacheadmin/host/panel.html", context, request)})
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         here = _("Cached data")
         all_url = reverse(f"admin:{self._info}_changelist", current_app=self.admin_site.name)
         crumbs = [
@@ -172,7 +172,7 @@ class CacheInvalidationMixin(ConsoleButtons):
         return TemplateResponse(request, "admin/cacheadmin/host/cached_data.html", {**page, **context})
 
     def _add_rule_url(self) -> str:
-        label = self.opts.concrete_model._meta.label
+        label = self.model._meta.label
         return f"{url_to(self.admin_site, 'cacheadmin_invalidationrule_add')}?model={label}"
 
     def invalidate_caches_view(self, request: HttpRequest, object_id: str) -> HttpResponse:

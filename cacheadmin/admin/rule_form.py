@@ -38,10 +38,10 @@ EVENT_LABELS: Final[dict[str, str | Promise]] = {
 }
 KIND_LABELS: Final[dict[str, str | Promise]] = {
     "group": gettext_lazy("Group"),
-    "prefix": gettext_lazy("Groups that begin with"),
+    "prefix": gettext_lazy("Group prefix"),
     "tag": gettext_lazy("Tag"),
-    "fragment": gettext_lazy("Template fragment"),
-    "key": gettext_lazy("One entry"),
+    "fragment": gettext_lazy("Fragment"),
+    "key": gettext_lazy("Entry"),
     "pattern": gettext_lazy("Pattern"),
     "tenant": gettext_lazy("Everything"),
 }
@@ -155,7 +155,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     events = forms.MultipleChoiceField(
         label=gettext_lazy("Events"), choices=[*EVENT_LABELS.items()], widget=forms.CheckboxSelectMultiple
     )
-    fields = NamesField(
+    fields = NamesField(  # type: ignore[assignment]  # the model's own name for them; an instance has Django's dict there
         required=False,
         label=gettext_lazy("Only if these fields changed"),
         help_text=gettext_lazy("Names with commas between. Empty means any field."),
@@ -188,16 +188,19 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.target_errors: dict[int, list[str]] = {}
+        self.typed: dict[str, Any] = {}
+        """What was read of the fields, also of those that turned out to be wrong."""
         self.initial_columns = dict(self.initial)
         """The columns as they were before anything is saved."""
-        current = self._value("model")
-        if "model" in self.fields:
-            self.fields["model"].choices = model_choices(current)  # type: ignore[attr-defined]
-        enabled = self.initial.get("enabled", True)
-        self.initial["enabled"] = "1" if enabled in (True, "1") else "0"
-        for name, listed in (("fields", "cacheadmin-fields"), ("tenant", "cacheadmin-paths")):
-            if name in self.fields:
-                self.fields[name].widget.attrs |= {"list": listed, "autocomplete": "off", "spellcheck": "false"}
+        self.inputs: dict[str, forms.Field] = vars(self)["fields"]
+        """Django's own dict of the fields; none are there for those who may only look."""
+        if "model" in self.inputs:
+            self.inputs["model"].choices = model_choices(self._value("model"))
+            self.inputs["tenant"].widget.attrs["placeholder"] = _("found by itself")
+            for name, listed in (("fields", "cacheadmin-fields"), ("tenant", "cacheadmin-paths")):
+                attrs = {"list": listed, "autocomplete": "off", "spellcheck": "false"}
+                self.inputs[name].widget.attrs.update(attrs)
+        self.initial["enabled"] = "1" if self.initial.get("enabled", True) in (True, "1") else "0"
 
     def _value(self, name: str) -> str:
         value = self.data.get(self.add_prefix(name)) if self.is_bound else self.initial.get(name)
@@ -208,6 +211,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         data = self.cleaned_data
         if "model" in data and "targets" in data and not data.get("name"):
             data["name"] = name_for(data["model"], data["targets"], taken=self._taken())
+        self.typed = dict(data)
         rule = self.rule()
         if rule is None:
             return data
@@ -230,7 +234,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def rule(self) -> Rule | None:
         """Return the rule as it is typed, as far as it can be read; None without a model."""
-        data = self.cleaned_data
+        data = self.typed
         if not data.get("model"):
             return None
         return Rule(
@@ -250,7 +254,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     def target_rows(self) -> list[dict[str, Any]]:
         """The rows of targets for the template, two empty ones at their end, each with its errors."""
         if self.is_bound:
-            given = self.fields["targets"].widget.value_from_datadict(self.data, self.files, self.add_prefix("targets"))
+            given = self.inputs["targets"].widget.value_from_datadict(self.data, self.files, self.add_prefix("targets"))
             rows = [row for row in given if row["name"].strip() or row["kind"] == "tenant"]
         else:
             rows = [_row(target) for target in self.initial.get("targets") or ()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
 from django.contrib.admin import AdminSite
@@ -16,6 +16,7 @@ from cacheadmin.models import InvalidationRule
 from cacheadmin.rules import Problem, Rule, code_rules, validate
 from cacheadmin.stats.history import Reader
 
+from . import paging
 from .pages import url_to
 from .rule_files import target_text
 from .rule_form import EVENT_LABELS, model_label, sentence_of
@@ -31,10 +32,6 @@ class Fired:
     times: int = 0
     last: float | None = None
     """Seconds since 1970, to the minute."""
-
-    @property
-    def per_minute(self) -> float:
-        return self.times / (DAY / 60)
 
 
 NEVER: Final = Fired()
@@ -195,6 +192,7 @@ def source_of(rule: Rule) -> str:
 
 SOURCES: Final = ("database", "code")
 STATES: Final = ("on", "off", "broken", "never")
+ORDERS: Final = ("-fired", "name", "model", "source")
 
 
 def chosen(
@@ -235,3 +233,25 @@ def ordered(rows: Iterable[RuleRow], order: str) -> list[RuleRow]:
     elif turned:
         found.reverse()
     return found
+
+
+def counts(rows: Sequence[RuleRow]) -> dict[str, int]:
+    """Return how many rules each filter of state and source would leave."""
+    by_state = {state: len(chosen(rows, state=state)) for state in STATES}
+    return by_state | {source: len(chosen(rows, source=source)) for source in SOURCES}
+
+
+def columns(wish: paging.Asked, *, with_figures: bool) -> list[paging.Column]:
+    """Return the heads of the table."""
+    heads: list[dict[str, Any]] = [
+        {"label": _("Rule"), "sort": "name"},
+        {"label": _("When"), "is_low": True},
+        {"label": _("Tenant from"), "is_low": True},
+    ]
+    if with_figures:
+        heads += [
+            {"label": _("Fired"), "sort": "-fired", "title": _("Last time within 24 hours")},
+            {"label": _("In 24 h"), "is_number": True, "is_low": True, "title": _("How many times it fired")},
+        ]
+    heads += [{"label": _("Source"), "sort": "source", "is_low": True}, {"label": _("On")}]
+    return paging.columns(heads, wish)

@@ -218,9 +218,9 @@ def differences(before: Mapping[str, Any] | None, row: InvalidationRule) -> list
 
     `before` maps the columns to their old values; None for a new rule, of which the unusual is told.
     """
-    found = []
+    found, unset = [], InvalidationRule()
     for name in COLUMNS:
-        old = row._meta.get_field(name).get_default() if before is None else before.get(name)
+        old = getattr(unset, name) if before is None else before.get(name)
         new = getattr(row, name)
         if old == new or (name == "name" and before is None):
             continue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -15,37 +15,33 @@ from django.http.response import HttpResponseBase
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
-from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from cacheadmin.conf import config
-from cacheadmin.models import Activity, InvalidationRule
+from cacheadmin.models import InvalidationRule
 from cacheadmin.rules import Rule
 
-from . import acts, paging, rule_import, rule_list, rule_preview
+from . import paging, rule_list, rule_preview, rule_transfer
 from .access import access_of
-from .pages import Crumb, Note, frame, url_to
-from .rule_files import FORMATS, UnreadableFile
+from .pages import Crumb, Note, url_to
 from .rule_form import RuleForm, completions, known_rules, model_label, sentence_of
 from .rule_resource import columns_of, differences, rule_of
 
-ORDERS = ("-fired", "name", "model", "source")
-MOST_SELECTED = 1000
 HISTORY = 100
 
 
 @admin.register(InvalidationRule)
-class InvalidationRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Lists, edits, imports and exports rules. Nobody edits while `CACHEADMIN["READ_ONLY"]` is set."""
+class InvalidationRuleAdmin(rule_transfer.Transfer):
+    """Lists, edits, imports and exports rules."""
 
     form = RuleForm
-    fields: ClassVar = RuleForm.Meta.fields
-    actions: ClassVar = ["switch_on", "switch_off", "export_selected"]
+    fields = tuple(RuleForm.Meta.fields)
+    actions = ("switch_on", "switch_off", "export_selected")
     change_list_template = "admin/cacheadmin/invalidationrule/change_list.html"
     change_form_template = "admin/cacheadmin/invalidationrule/change_form.html"
 
-    # --- addresses and permissions --------------------------------------------------------------------------------
+    # --- addresses --------------------------------------------------------------------------------
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         """Add import, export, and what the form's script asks."""
@@ -58,52 +54,6 @@ class InvalidationRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         )
         return [*(path(route, guard(view), name=name) for route, view, name in own), *super().get_urls()]
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Ask Django's permission, and the site's mode."""
-        return super().has_add_permission(request) and not config().read_only
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Ask Django's permission, and the site's mode."""
-        return super().has_change_permission(request, obj) and not config().read_only
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Ask Django's permission, and the site's mode."""
-        return super().has_delete_permission(request, obj) and not config().read_only
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Say whether one may look: also those who may change rules, were it not for the site's mode."""
-        return super().has_view_permission(request, obj) or super().has_change_permission(request, obj)
-
-    def has_import_permission(self, request: HttpRequest) -> bool:
-        """Say whether one may import files: the permission for it, and one to add or change rules."""
-        may_write = self.has_add_permission(request) or self.has_change_permission(request)
-        return may_write and bool(request.user.has_perm("cacheadmin.import_rules"))  # type: ignore[union-attr]
-
-    # --- the frame ------------------------------------------------------------------------------------------------
-
-    def framed(self, request: HttpRequest, title: str, *crumbs: Crumb) -> dict[str, Any]:
-        """Return the context of a page of the rules. Cost: a ping a managed alias."""
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        here, list_url = _("Invalidation rules"), url_to(self.admin_site, "cacheadmin_invalidationrule_changelist")
-        trail = [Crumb(here, list_url), *crumbs] if crumbs else [Crumb(here)]
-        return {
-            **frame(request, self.admin_site, tab="rules", crumbs=trail),
-            "opts": self.opts,
-            "title": title,
-            "may_add": self.has_add_permission(request),
-            "may_change": self.has_change_permission(request),
-            "may_import": self.has_import_permission(request),
-            "list_url": list_url,
-            "add_url": url_to(self.admin_site, "cacheadmin_invalidationrule_add"),
-            "import_url": url_to(self.admin_site, "cacheadmin_invalidationrule_import"),
-            "export_url": url_to(self.admin_site, "cacheadmin_invalidationrule_export"),
-        }
-
-    def page(self, request: HttpRequest, template: str, context: dict[str, Any], status: int = 200) -> TemplateResponse:
-        """Render one of our own pages."""
-        name = f"admin/cacheadmin/invalidationrule/{template}"
-        return TemplateResponse(request, name, context, status=status)
-
     # --- the list -------------------------------------------------------------------------------------------------
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponseBase:  # type: ignore[override]
@@ -113,7 +63,7 @@ class InvalidationRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if request.method == "POST":
             return self._run_action(request)
         access = access_of(request.user)
-        wish = paging.asked(request.GET, orders=ORDERS, size=50)
+        wish = paging.asked(request.GET, orders=rule_list.ORDERS, size=50)
         found = rule_list.listed(
             self.admin_site, may_add=self.has_add_permission(request), with_figures=not access.is_bound
         )
@@ -134,10 +84,10 @@ class InvalidationRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             "wish": wish,
             "filters": filters,
             "is_filtered": bool(wish.search or any(filters.values())),
-            "counts": _counts(found.rows),
+            "counts": rule_list.counts(found.rows),
             "models": sorted({(row.model, model_label(row.model)) for row in found.rows}, key=lambda pair: pair[1]),
             "aliases": config().aliases,
-            "columns": _columns(wish, with_figures=found.knows_fired),
+            "columns": rule_list.columns(wish, with_figures=found.knows_fired),
             "knows_fired": found.knows_fired,
             "action_choices": self.get_action_choices(request) if self.get_actions(request) else [],
             "total": len(found.rows),
@@ -152,7 +102,7 @@ class InvalidationRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         if chosen is None:
             messages.warning(request, _("No action selected."))
             return back
-        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)[:MOST_SELECTED]
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)[:rule_transfer.MOST_SELECTED]
         rows = self.get_queryset(request).filter(pk__in=[pk for pk in selected if pk.isdecimal() and len(pk) < 19])
         if not selected:
             messages.warning(request, _("Items must be selected in order to perform actions on them."))
@@ -232,7 +182,7 @@ class InvalidationRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         return row
 
-    def render_change_form(  # type: ignore[override]
+    def render_change_form(
         self,
         request: HttpRequest,
         context: dict[str, Any],
@@ -299,7 +249,7 @@ class InvalidationRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         crumb = Crumb(row.name, url_to(self.admin_site, "cacheadmin_invalidationrule_change", row.pk))
         entries = list(_log_of(row)[:HISTORY])
         for entry in entries:
-            entry.parts = entry.get_change_message().split("; ")  # type: ignore[attr-defined]
+            entry.parts = entry.get_change_message().split("; ")
         context = {
             **self.framed(request, _("History of %(name)s") % {"name": row.name}, crumb, Crumb(_("History"))),
             "entries": entries,
@@ -337,123 +287,31 @@ class InvalidationRuleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Write to Django's log and to Activity."""
-        self._note(request, _("Added rule %(name)s") % {"name": obj.name}, message)
+        self.note(request, _("Added rule %(name)s") % {"name": obj.name}, message)
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Write to Django's log and to Activity."""
-        self._note(request, _("Changed rule %(name)s") % {"name": obj.name}, message)
+        self.note(request, _("Changed rule %(name)s") % {"name": obj.name}, message)
         return super().log_change(request, obj, message)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Delete a rule; Activity tells it."""
         super().delete_model(request, obj)
-        self._note(request, _("Deleted rule %(name)s") % {"name": obj.name}, "")
+        self.note(request, _("Deleted rule %(name)s") % {"name": obj.name}, "")
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         """Delete rules; Activity tells it."""
         names = [row.name for row in queryset]
         super().delete_queryset(request, queryset)
         for name in names:
-            self._note(request, _("Deleted rule %(name)s") % {"name": name}, "")
-
-    def _note(self, request: HttpRequest, what: str, detail: Any) -> None:
-        text = detail if isinstance(detail, str) and detail else ""
-        who = request.user.get_username()  # type: ignore[union-attr]
-        Activity.objects.create(
-            kind=Activity.Kind.RULE,
-            source=Activity.Source.USER,
-            who=acts.one_line(who, 200),
-            user=request.user,
-            tenants="*",
-            what=acts.one_line(what),
-            reason=acts.one_line(text, 1000),
-        )
-
-    # --- files -----------------------------------------------------------------------------------------------------
-
-    def export_view(self, request: HttpRequest) -> HttpResponse:
-        """Offer the rules of the database as a file; with `format` send it."""
-        if not self.has_view_or_change_permission(request):
-            raise PermissionDenied
-        rows = self.get_queryset(request).order_by("name")
-        only = [pk for pk in request.GET.get("only", "").split(",")[:MOST_SELECTED] if pk.isdecimal() and len(pk) < 19]
-        if only:
-            rows = rows.filter(pk__in=only)
-        names = [each.__name__.lower() for each in FORMATS]
-        if request.GET.get("format") in names:
-            return rule_import.download(rows, request.GET["format"])
-        context = {
-            **self.framed(request, _("Export invalidation rules"), Crumb(_("Export"))),
-            "formats": [(name, each.__name__, each.__doc__) for name, each in zip(names, FORMATS, strict=True)],
-            "only": ",".join(only),
-            "count": rows.count(),
-        }
-        return self.page(request, "export.html", context)
-
-    def import_view(self, request: HttpRequest) -> HttpResponse:
-        """Take a file, show what it would change, and apply that."""
-        if not self.has_import_permission(request):
-            raise PermissionDenied
-        if request.method == "POST" and "apply" in request.POST:
-            return self._apply(request)
-        form = rule_import.UploadForm(request.POST or None, request.FILES or None)
-        if request.method == "POST" and form.is_valid() and form.sheet is not None:
-            try:
-                diff = rule_import.compare(form.sheet, request.user, **self._rights(request))
-            except UnreadableFile as error:
-                form.add_error("file", str(error))
-            else:
-                return self._diff(request, diff)
-        context = {
-            **self.framed(request, _("Import invalidation rules"), Crumb(_("Import"))),
-            "form": form,
-            "limit": rule_import.FILE_BYTES,
-        }
-        return self.page(request, "import.html", context)
-
-    def _rights(self, request: HttpRequest) -> dict[str, bool]:
-        return {"may_add": self.has_add_permission(request), "may_change": self.has_change_permission(request)}
-
-    def _diff(self, request: HttpRequest, diff: rule_import.Diff, notes: Iterable[Note] = ()) -> HttpResponse:
-        crumbs = Crumb(_("Import"), url_to(self.admin_site, "cacheadmin_invalidationrule_import")), Crumb(_("Diff"))
-        context = {**self.framed(request, str(diff), *crumbs), "diff": diff, "notes": list(notes)}
-        return self.page(request, "import_diff.html", context)
-
-    def _apply(self, request: HttpRequest) -> HttpResponse:
-        back = HttpResponseRedirect(url_to(self.admin_site, "cacheadmin_invalidationrule_import"))
-        without = request.POST.get("without_errors") == "1"
-        rights = self._rights(request)
-        try:
-            fingerprint, rows = rule_import.opened(request.POST.get("rows", ""), request.user)
-        except UnreadableFile as error:
-            messages.error(request, str(error))
-            return back
-        try:
-            done = rule_import.apply(rows, fingerprint, without_errors=without, **rights)
-        except rule_import.Stale:
-            note = Note(_("Look at the differences again."), _("The rules changed meanwhile."))
-            return self._diff(request, rule_import.compare(rows, request.user, **rights), [note])
-        except UnreadableFile as error:
-            note = Note(_("Nothing was written. Tick “leave out the rows with errors”, or mend the file."), str(error))
-            return self._diff(request, rule_import.compare(rows, request.user, **rights), [note])
-        for row in done.new:
-            super().log_addition(request, row, _("Imported: %(what)s") % {"what": "; ".join(differences(None, row))})
-        for row, told in done.changed:
-            super().log_change(request, row, _("Imported: %(what)s") % {"what": "; ".join(told)})
-        total = len(done.new) + len(done.changed)
-        text = ngettext("Imported %(n)s rule", "Imported %(n)s rules", total) % {"n": total}
-        parts = _("%(new)s new, %(changed)s changed") % {"new": len(done.new), "changed": len(done.changed)}
-        if total:
-            self._note(request, text, parts)
-        messages.success(request, format_html("{}: {}.", text, parts))
-        return HttpResponseRedirect(url_to(self.admin_site, "cacheadmin_invalidationrule_changelist"))
+            self.note(request, _("Deleted rule %(name)s") % {"name": name}, "")
 
 
 class _Form:
     """The little of Django's AdminForm that `render_change_form` looks at."""
 
-    def __init__(self, form: RuleForm) -> None:
+    def __init__(self, form: Any) -> None:
         self.form = form
         self.media = form.media
 
@@ -494,24 +352,3 @@ def _rule_or_none(row: InvalidationRule | None, initial: dict[str, Any]) -> Rule
     except (ValueError, TypeError):
         return None
     return None
-
-
-def _counts(rows: Sequence[rule_list.RuleRow]) -> dict[str, int]:
-    return {state: len(rule_list.chosen(rows, state=state)) for state in rule_list.STATES} | {
-        source: len(rule_list.chosen(rows, source=source)) for source in rule_list.SOURCES
-    }
-
-
-def _columns(wish: paging.Asked, *, with_figures: bool) -> list[paging.Column]:
-    heads: list[dict[str, Any]] = [
-        {"label": _("Rule"), "sort": "name"},
-        {"label": _("When"), "is_low": True},
-        {"label": _("Tenant from"), "is_low": True},
-    ]
-    if with_figures:
-        heads += [
-            {"label": _("Fired"), "sort": "-fired", "title": _("Last time within 24 hours")},
-            {"label": _("Fires"), "is_number": True, "is_low": True, "title": _("On average over 24 hours")},
-        ]
-    heads += [{"label": _("Source"), "sort": "source", "is_low": True}, {"label": _("On")}]
-    return paging.columns(heads, wish)

@@ -6,7 +6,8 @@ const PAUSE_MS = 400;
 
 function rowsOfTargets(table, changed) {
   const body = table.tBodies[0];
-  const template = body.rows[body.rows.length - 1].cloneNode(true);
+  const rows = () => [...body.querySelectorAll("[data-cacheadmin-target]")];
+  const template = rows().at(-1).cloneNode(true);
   const dress = (row) => {
     const [kind, name, remove] = ["[name=targets-kind]", "[name=targets-name]", "[data-cacheadmin-remove]"].map((s) => row.querySelector(s));
     const follow = () => {
@@ -18,7 +19,9 @@ function rowsOfTargets(table, changed) {
     kind.addEventListener("change", follow);
     remove.hidden = false;
     remove.addEventListener("click", () => {
-      const next = row.nextElementSibling || row.previousElementSibling;
+      const all = rows();
+      const next = all[all.indexOf(row) + 1] || all[all.indexOf(row) - 1];
+      if (row.nextElementSibling?.matches(".cacheadmin-target-errors")) row.nextElementSibling.remove();
       row.remove();
       (next?.querySelector("[name=targets-name]") || form.querySelector("[data-cacheadmin-add-target]")).focus();
       changed();
@@ -28,8 +31,8 @@ function rowsOfTargets(table, changed) {
   };
   table.dataset.isLive = "";
   const spare = [...body.querySelectorAll("[data-cacheadmin-spare]")];
-  spare.slice(body.rows.length === spare.length ? 1 : 0).forEach((row) => row.remove());
-  [...body.rows].forEach(dress);
+  spare.slice(rows().length === spare.length ? 1 : 0).forEach((row) => row.remove());
+  rows().forEach(dress);
   const add = form.querySelector("[data-cacheadmin-add-target]");
   add.hidden = false;
   add.addEventListener("click", () => {
