@@ -37,7 +37,7 @@ def rules_for(alias: str, group: str, tags: Sequence[str] = ()) -> list[Dropper]
         reach = {target.kind == "tag" for target in rule.targets if _reaches(target, alias, group, tags)}
         if reach:
             hits.append((rule, reach == {True}))
-    stored = [rule.name for rule, _by_tag in hits if rule.source == "database"]
+    stored = [rule.name for rule, _ in hits if rule.source == "database"]
     keys = dict(InvalidationRule.objects.filter(name__in=stored).values_list("name", "pk")) if stored else {}
     return [Dropper(rule.name, rule_label(rule), keys.get(rule.name), by_tag) for rule, by_tag in hits]
 

@@ -63,7 +63,7 @@ def duration(seconds: float | None) -> str:
         return UNKNOWN
     seconds = abs(seconds)
     if seconds == 0:
-        return _("%(n)s s") % {"n": "0"}
+        return number(0)
     if seconds < 0.9995:
         ms = seconds * 1000
         return _("%(n)s ms") % {"n": number(ms, 1) if ms < 9.95 else number(round(ms))} if ms >= 0.05 else _("< 0.1 ms")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from cacheadmin.conf import config
 from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.models import Activity
-from cacheadmin.stats import EVERY_TENANT
+from cacheadmin.stats import EVERY_TENANT, OTHER
 from cacheadmin.stats.history import DroppedLine
 from cacheadmin.targets import All, Target
 
@@ -57,10 +59,31 @@ def last_dropped(
                     if target.kind in ("tenant", "group"):
                         note(alias, target.name, Dropped(row.at.timestamp(), row.who, row.source, row.pk))
     for line in lines:
-        kind, _space, name = line.what.partition(" ")
+        kind, _blank, name = line.what.partition(" ")
         if line.source != "user" and kind in ("tenant", "group") and line.tenant in (tenant, EVERY_TENANT):
-            note(line.alias, name, Dropped(float(line.at), line.name or line.source, line.source))
+            note(line.alias, name, Dropped(float(line.at), by_label(line.source, line.name), line.source))
     return found
+
+
+def by_label(source: str, name: str) -> str:
+    """Return who dropped something by itself: a rule's name, "sales and 2 more rules", "code"."""
+    first, *more = name.split(", ") if name and name != OTHER else [""]
+    if source not in ("rule", "relay") or not first:
+        words = {"code": _("code"), "command": _("a command"), "relay": _("the relay"), "rule": _("a rule")}
+        return first or words.get(source, source)
+    if first.startswith("~"):  # so many names that the counters keep only a digest of them
+        return _("several rules")
+    if not more:
+        return first
+    return ngettext("%(name)s and %(n)s more rule", "%(name)s and %(n)s more rules", len(more)) % {
+        "name": first,
+        "n": len(more),
+    }
+
+
+def last_by(rule: str, lines: Sequence[DroppedLine]) -> float | None:
+    """Return when a rule fired last, to the minute; None if not within what the lines tell."""
+    return next((float(line.at) for line in lines if rule in line.name.split(", ")), None)
 
 
 def of_group(dropped: Mapping[tuple[str, str], Dropped], alias: str, group: str) -> Dropped | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser
-from cacheadmin.admin import acts, formats, history, ids, naming
+from cacheadmin.admin import acts, formats, history, ids, naming, timeline
 from cacheadmin.admin.dropping import rules_for
 from cacheadmin.admin.masks import mask
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
@@ -22,7 +22,6 @@ from cacheadmin.browser import EntryView, Scope
 from cacheadmin.conf import config
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.functions import registry
-from cacheadmin.models import Activity
 from cacheadmin.preview import Preview, diff, inspect
 
 from .entries import crumbs_to, expires_text, timeout_texts
@@ -30,17 +29,6 @@ from .entries import crumbs_to, expires_text, timeout_texts
 VIEWS = ("tree", "json", "text", "hex")
 DIFFERENCES = 20
 SESSION_KEY = "cacheadmin.recomputed"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of "What happened to it"."""
-
-    at: float
-    text: str
-    sign: str
-    """`computed` or `dropped`."""
-    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +74,17 @@ class EntryDetail(Page):
             "tenant_url": self.url("cacheadmin_tenant_detail", ids.tenant_id(tenant)),
             "entry_id": entry,
         }
-        rows = history.recent(tenant)
+        rows, told = history.recent(tenant), timeline.story()
         if view is None:
             return self.render(
                 _("Not cached now"),
                 crumbs=crumbs,
                 status=404,
-                events=_events(self, None, rows, alias, tenant, group, (), ""),
+                events=timeline.events(self, timeline.Subject(alias, tenant, group), rows, told, None),
                 **shared,
             )
         droppers = rules_for(alias, group, view.tags)
+        subject = timeline.Subject(alias, tenant, group, view.key, view.tags)
         result = request.session.pop(SESSION_KEY, None) if SESSION_KEY in request.session else None
         result = result if isinstance(result, dict) and result.get("entry") == entry else None
         target = browser.key_target(alias, tenant, group, member, view.about)
@@ -103,15 +92,20 @@ class EntryDetail(Page):
         return self.render(
             view.arguments or _("no arguments"),
             crumbs=crumbs,
-            notes=self._notes(view, result, droppers),
+            notes=self._notes(view, result),
+            verdict=_verdict(view) if result is None else "",
             view=view,
             preview=preview_of(view) if self.access.may_view_values else None,
             shown=shown if shown in VIEWS else "tree",
             views=VIEWS,
             facts=_facts(view),
-            events=_events(self, view, rows, alias, tenant, group, view.tags, view.key),
-            scopes=[_scope_row(scope, rows, alias, label) for scope in view.scopes],
-            droppers=droppers,
+            events=timeline.events(self, subject, rows, told, _computed(view)),
+            scopes=[
+                ScopeRow(scope, _scope_label(scope, label), timeline.since(scope, subject, rows, told.lines))
+                for scope in view.scopes
+            ],
+            droppers=[(rule, history.last_by(rule.name, told.lines)) for rule in droppers],
+            rules_url=self.rules_url(),
             differences={item["path"]: item for item in result["differences"]} if result else {},
             can_recompute=self.access.may_warm and can_recompute(view),
             scope=ids.scope_id(target),
@@ -121,7 +115,7 @@ class EntryDetail(Page):
             **shared,
         )
 
-    def _notes(self, view: EntryView, result: Mapping[str, Any] | None, droppers: Sequence[Any]) -> list[Note]:
+    def _notes(self, view: EntryView, result: Mapping[str, Any] | None) -> list[Note]:
         if result is not None:
             return [_result_note(result)]
         if view.state == "orphan":
@@ -131,10 +125,25 @@ class EntryDetail(Page):
             return [Note(text, level="info")]
         if view.state == "waiting":
             return [Note(_("Not served until its invalidation is done."), _("An invalidation waits."), "warn")]
-        if not droppers and view.function:
-            text = _("No rule drops it; only its timeout does.")
-            return [Note(text, level="info")]
         return []
+
+    def rules_url(self) -> str:
+        """Return the URL of the list of rules, empty for who may not see it."""
+        if not self.request.user.has_perm("cacheadmin.view_invalidationrule"):
+            return ""
+        return self.url("cacheadmin_invalidationrule_changelist")
+
+
+def _verdict(view: EntryView) -> str:
+    """Return the quiet line of an entry that is well."""
+    if view.state != "live":
+        return ""
+    at = view.about.get("at")
+    if not isinstance(at, (int, float)):
+        return _("The next read is a hit.")
+    return _("The next read is a hit. Nothing has invalidated it since it was computed, %(ago)s.") % {
+        "ago": formats.ago(at)
+    }
 
 
 def _orphan_reason(view: EntryView) -> str:
@@ -187,50 +196,20 @@ def _facts(view: EntryView) -> list[tuple[str, str, bool]]:
     return facts
 
 
-def _scope_row(scope: Scope, rows: Sequence[Activity], alias: str, label: str) -> ScopeRow:
-    words = {"tenant": label, "group": _("Group"), "tag": _("Tag")}
-    text = label if scope.kind == "tenant" else f"{words[scope.kind]} {scope.name}".strip()
-    since = None
-    for row in rows:
-        if any(
-            target.kind == scope.kind
-            and target.alias in (None, alias)
-            and (scope.kind == "tenant" or target.name == scope.name)
-            for target in history.targets_of(row)
-        ):
-            since = row.at.timestamp()
-            break
-    return ScopeRow(scope, text, since)
+def _computed(view: EntryView) -> tuple[float, str] | None:
+    """Return when a value was computed, and by whom, in how long."""
+    at, by, took = (view.about.get(name) for name in ("at", "by", "took"))
+    if not isinstance(at, (int, float)):
+        return None
+    text = _("Computed by %(process)s") % {"process": by} if by else _("Computed")
+    if isinstance(took, (int, float)):
+        text = _("%(computed)s in %(time)s") % {"computed": text, "time": formats.duration(took / 1000)}
+    return float(at), f"{text}."
 
 
-def _events(
-    page: Page,
-    view: EntryView | None,
-    rows: Sequence[Activity],
-    alias: str,
-    tenant: str | None,
-    group: str,
-    tags: Sequence[str],
-    key: str,
-) -> list[Event]:
-    """Return what happened to an entry and its scopes, newest first, at most 12 lines."""
-    found = []
-    if view is not None and isinstance(view.about.get("at"), (int, float)):
-        by, took = view.about.get("by"), view.about.get("took")
-        text = _("Computed")
-        if by:
-            text = _("Computed by %(process)s") % {"process": by}
-        if isinstance(took, (int, float)):
-            text = _("%(computed)s in %(time)s") % {"computed": text, "time": formats.duration(took / 1000)}
-        found.append(Event(float(view.about["at"]), f"{text}.", "computed"))
-    for row in rows:
-        hits = [t for t in history.targets_of(row) if browser.covers(t, alias, tenant, group, tags, key)]
-        if hits:
-            what = hits[0].name or _("Everything")
-            text = _("%(what)s invalidated by %(who)s.") % {"what": what, "who": row.who}
-            url = page.url("cacheadmin_activity_detail", row.pk)
-            found.append(Event(row.at.timestamp(), text, "dropped", url))
-    return sorted(found, key=lambda event: -event.at)[:12]
+def _scope_label(scope: Scope, tenant_label: str) -> str:
+    words = {"tenant": tenant_label, "group": _("Group %(name)s"), "tag": _("Tag %(name)s")}
+    return words[scope.kind] if scope.kind == "tenant" else words[scope.kind] % {"name": scope.name or formats.UNKNOWN}
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")

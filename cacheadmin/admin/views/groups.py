@@ -158,7 +158,8 @@ class TenantDetail(Page):
         dropped: dict[tuple[str, str], history.Dropped],
     ) -> Iterable[GroupRow]:
         found = {(count.alias, count.group): count for count in counts or ()}
-        for alias, group in dict.fromkeys([*found, *numbers]):
+        read = (name for name, counted in numbers.items() if counted.reads)
+        for alias, group in dict.fromkeys([*found, *read]):
             count = found.get((alias, group))
             yield GroupRow(
                 alias=alias,
@@ -254,7 +255,8 @@ class GroupList(Page):
                     is_orphaned=other.is_orphaned and count.is_orphaned,
                 )
             )
-        for alias, group in dict.fromkeys([*merged, *numbers]):
+        read = (name for name, counted in numbers.items() if counted.reads)
+        for alias, group in dict.fromkeys([*merged, *read]):
             whole = merged.get((alias, group))
             yield GroupRow(
                 alias=alias,
