@@ -15,8 +15,8 @@ from .counts import (
     Delta,
     Mark,
 )
-from .recorder import recorder
-from .rollups import rollups
+from .recording import recorder
+from .sending import rollups
 
 __all__ = [
     "EVENTS",

@@ -197,7 +197,7 @@ class Recorder:
         with self._starting:  # not the lock of a flush: that one may be waiting for Redis
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=self._run, args=(self._wake,), name="cacheadmin-stats", daemon=True
+                    target=self._run, args=(self._wake, config().flush_seconds), name="cacheadmin-stats", daemon=True
                 )
                 self._thread.start()
         # Last: the old owner's death says that nobody adds to its shard any more.
@@ -206,9 +206,11 @@ class Recorder:
 
     # --- flushing ---------------------------------------------------------------------------------------------------
 
-    def _run(self, stop: threading.Event) -> None:
-        while not stop.wait(config().flush_seconds):
+    def _run(self, stop: threading.Event, seconds: float) -> None:
+        while not stop.wait(seconds):
+            # Everything under the lock: a child forked while this thread imports a module could never import it.
             with self._lock:
+                seconds = config().flush_seconds
                 try:
                     if self.keeper is not None:
                         self.keeper.measure()

@@ -1,0 +1,651 @@
+"""The recorder and the roll-ups: nothing lost, nothing twice, bounded, cheap."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+
+from cacheadmin.connections import Link, link
+from cacheadmin.exceptions import CacheAway
+from cacheadmin.stats import EVENTS, EVERY_TENANT, INDEX, OTHER, Delta, layout, recorder, recording, rollups, sending
+from cacheadmin.stats.history import DroppedLine, Reader
+
+NOW = 1_795_000_200
+"""The beginning of a minute and of ten minutes: 2026-11-18 11:10:00 UTC."""
+
+
+@pytest.fixture(autouse=True)
+def _start_afresh():
+    recorder.reset()
+    yield
+    recorder.reset()
+
+
+@pytest.fixture
+def deltas():
+    """What each flush hands to the sinks."""
+    found = []
+    recorder.sinks.append(found.append)
+    yield found
+    recorder.sinks.remove(found.append)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """`clock(seconds)` sets the time that flushes see."""
+
+    def set_to(seconds):
+        monkeypatch.setattr(time, "time", lambda: float(seconds))
+
+    set_to(NOW)
+    return set_to
+
+
+def numbers(**events):
+    """The numbers of a cell that counted these events."""
+    found = [0] * len(EVENTS)
+    for event, count in events.items():
+        found[INDEX[event]] = count
+    return found
+
+
+def ask(*questions):
+    """Answers of the roll-ups to (method, arguments…), in one round trip."""
+    reader = Reader()
+    asked = [getattr(reader, method)(*arguments) for method, *arguments in questions]
+    reader.run()
+    return [answer.value for answer in asked]
+
+
+def whole(kind, step=layout.MINUTE, start=NOW):
+    """Everything that one bucket of a kind counted, added up over its names."""
+    [found] = ask((kind, [start], step))
+    return [sum(column) for column in zip(*found[start].values(), strict=True)]
+
+
+@contextlib.contextmanager
+def caches_at(server):
+    """Point the four aliases at another server."""
+    caches = {a: {**c, "LOCATION": server.url_for(i)} for i, (a, c) in enumerate(settings.CACHES.items())}
+    with override_settings(CACHES=caches):
+        yield
+
+
+# --- counting -------------------------------------------------------------------------------------------------------
+
+
+def test_each_call_counts_its_own_event(deltas):
+    for result in ("hit", "hit", "stale", "miss", "bypassed", "error"):
+        recorder.read("default", "sales", "12", result)
+    for reason in ("absent", "invalidated", "expired", "undecodable", "foreign"):
+        recorder.missed("default", "sales", "12", reason)
+    for reason in ("epoch", "full", "size", "transaction", "condition"):
+        recorder.refused("default", "sales", "12", reason)
+    recorder.computed("default", "sales", "12", 0.25)
+    recorder.filled("default", "sales", "12", 1000)
+    recorder.filled("default", "sales", "12", 24)
+    recorder.waited("default", "sales", "12")
+    recorder.invalidated("default", "12", "group sales", "rule", "sale")
+    recorder.flush()
+    assert [d.counts for d in deltas] == [
+        {
+            ("default", "sales", "12"): numbers(
+                hit=2,
+                stale=1,
+                miss=1,
+                bypassed=1,
+                error=1,
+                computed=1,
+                compute_us=250_000,
+                filled=2,
+                filled_bytes=1024,
+                waited=1,
+                invalidated=1,
+                missed_absent=1,
+                missed_invalidated=1,
+                missed_expired=1,
+                missed_undecodable=1,
+                missed_foreign=1,
+                refused_epoch=1,
+                refused_full=1,
+                refused_size=1,
+                refused_transaction=1,
+                refused_condition=1,
+            )
+        }
+    ]
+    assert deltas[0].dropped == {("default", "12", "group sales", "rule", "sale"): 1}
+
+
+def test_latency_falls_into_the_bucket_whose_upper_bound_it_does_not_exceed(deltas):
+    for took_us in (1, 50, 51, 1000, 2_000_000):
+        recorder.read("query", "sales", None, "hit", took_us * 1000)
+    recorder.read("query", "sales", None, "hit")  # not measured
+    recorder.flush()
+    [latency] = [d.latency["query"] for d in deltas]
+    assert {i: n for i, n in enumerate(latency) if n} == {0: 2, 1: 1, 9: 1, 25: 1}
+    assert deltas[0].counts["query", "sales", None] == numbers(hit=6)
+
+
+def test_a_flush_hands_over_what_is_new_and_nothing_when_nothing_is(deltas):
+    recorder.read("default", "sales", "12", "hit")
+    recorder.flush()
+    recorder.flush()
+    recorder.read("default", "sales", "12", "hit")
+    recorder.read("default", "sales", "13", "miss")
+    recorder.flush()
+    assert [d.counts for d in deltas] == [
+        {("default", "sales", "12"): numbers(hit=1)},
+        {("default", "sales", "12"): numbers(hit=1), ("default", "sales", "13"): numbers(miss=1)},
+    ]
+
+
+def test_no_count_is_lost_while_threads_count_and_another_flushes(deltas):
+    each, threads = 15_000, 4
+    ready, done = threading.Barrier(threads + 1), threading.Event()
+
+    def count(number):
+        ready.wait()
+        for i in range(each):
+            recorder.read("default", f"group{i % 7}", str(number), "hit", 100_000)
+
+    def flush():
+        while not done.is_set():
+            recorder.flush()
+
+    workers = [threading.Thread(target=count, args=(n,)) for n in range(threads)]
+    flusher = threading.Thread(target=flush)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in (*workers, flusher):
+            thread.start()
+        ready.wait()
+        for thread in workers:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switch)
+        done.set()
+        flusher.join()
+    recorder.flush()
+    assert sum(n[INDEX["hit"]] for d in deltas for n in d.counts.values()) == each * threads
+    assert sum(sum(d.latency["default"]) for d in deltas if d.latency) == each * threads
+    assert len(deltas) > 2
+
+
+def test_a_thread_that_has_ended_is_counted_and_then_forgotten(deltas):
+    thread = threading.Thread(target=lambda: recorder.read("default", "sales", "12", "hit"))
+    thread.start()
+    thread.join()
+    assert len(recorder._shards) == 1
+    recorder.flush()
+    assert deltas[0].counts == {("default", "sales", "12"): numbers(hit=1)}
+    assert recorder._shards == []
+
+
+def test_names_beyond_the_bound_are_counted_together_until_the_next_flush(deltas, monkeypatch):
+    monkeypatch.setattr(recording, "CELLS_PER_THREAD", 3)
+    for tenant in range(10):
+        recorder.read("default", "sales", str(tenant), "hit")
+    recorder.flush()
+    assert deltas[0].counts == {
+        **{("default", "sales", str(tenant)): numbers(hit=1) for tenant in range(3)},
+        ("default", OTHER, OTHER): numbers(hit=7),
+    }
+    recorder.read("default", "sales", "9", "hit")
+    recorder.flush()
+    assert deltas[1].counts == {("default", "sales", "9"): numbers(hit=1)}
+
+
+def test_counting_a_known_name_is_one_call_without_a_lock_or_an_allocation():
+    recorder.read("default", "sales", "12", "hit", 1000)
+    called = []
+    sys.setprofile(lambda frame, event, arg: called.append((event, getattr(arg, "__name__", frame.f_code.co_name))))
+    try:
+        recorder.read("default", "sales", "12", "hit", 1000)
+    finally:
+        sys.setprofile(None)
+    calls = [name for event, name in called if event in ("call", "c_call")]
+    assert calls == ["read", "bisect_left", "setprofile"]
+
+
+def test_a_sink_that_fails_harms_neither_the_caller_nor_the_other_sinks(deltas, caplog):
+    def broken(delta):
+        raise ValueError("no")
+
+    recorder.sinks.insert(0, broken)
+    try:
+        recorder.read("default", "sales", "12", "hit")
+        assert recorder.flush() is True
+    finally:
+        recorder.sinks.remove(broken)
+    assert len(deltas) == 1
+    assert "A sink of the recorder failed." in caplog.text
+
+
+def test_an_unknown_result_is_not_worth_an_exception(deltas):
+    recorder.read("default", "sales", "12", "hit")
+    recorder.read("default", "sales", "12", "no such result")
+    recorder.flush()
+    assert deltas[0].counts == {("default", "sales", "12"): numbers(hit=1)}
+
+
+# --- roll-ups -------------------------------------------------------------------------------------------------------
+
+
+def test_a_flush_costs_one_round_trip_and_none_if_nothing_was_counted(round_trips, clock):
+    recorder.read("default", "sales", "12", "hit")
+    recorder.flush()  # connects, and teaches the server the script
+    with round_trips() as sent:
+        assert recorder.flush() is True
+    assert sent == []
+    for tenant in range(40):
+        recorder.read("default", "sales", str(tenant), "hit")
+    with round_trips() as sent:
+        assert recorder.flush() is True
+    assert len(sent) == 1
+    assert set(sent[0].split()) <= {"EVALSHA", "INFO"}
+
+
+def test_counts_add_up_by_alias_group_tenant_and_both(clock):
+    recorder.read("default", "sales", "12", "hit")
+    recorder.read("default", "sales", None, "miss")
+    recorder.read("query", "stock", "12", "hit", 400_000)
+    recorder.flush()
+    recorder.read("query", "stock", "12", "stale")
+    recorder.flush()
+    later = NOW + 59
+    [totals, groups, tenants, some, both] = ask(
+        ("totals", 60, NOW, later),
+        ("groups", [NOW], 60),
+        ("tenants", [NOW], 60),
+        ("tenants", [NOW], 60, ["12", "77"]),
+        ("groups_of", ["12"], [NOW], 600),
+    )
+    assert totals.counts == {NOW: {"default": numbers(hit=1, miss=1), "query": numbers(hit=1, stale=1)}}
+    assert totals.latency[NOW]["query"][6] == 1
+    assert groups == {NOW: {("default", "sales"): numbers(hit=1, miss=1), ("query", "stock"): numbers(hit=1, stale=1)}}
+    assert tenants == {
+        NOW: {
+            ("default", "12"): numbers(hit=1),
+            ("default", None): numbers(miss=1),
+            ("query", "12"): numbers(hit=1, stale=1),
+        }
+    }
+    assert some == {NOW: {("default", "12"): numbers(hit=1), ("query", "12"): numbers(hit=1, stale=1)}}
+    assert both == {NOW: {("default", "sales"): numbers(hit=1), ("query", "stock"): numbers(hit=1, stale=1)}}
+
+
+def test_minutes_add_up_to_ten_minutes_and_hours(clock):
+    for minute in range(0, 25, 5):
+        clock(NOW + 60 * minute)
+        recorder.read("default", "sales", "12", "hit")
+        recorder.flush()
+    hour = NOW // 3600 * 3600
+    [minutes, tens, hours] = ask(
+        ("groups", range(NOW, NOW + 1500, 60), 60),
+        ("groups", range(NOW, NOW + 1500, 600), 600),
+        ("groups", [hour], 3600),
+    )
+    assert [len(names) for names in minutes.values()] == ([1] + [0] * 4) * 5
+    assert [names["default", "sales"][0] for names in tens.values()] == [2, 2, 1]
+    assert hours == {hour: {("default", "sales"): numbers(hit=5)}}
+
+
+def test_the_next_process_adds_to_the_same_buckets(clock):
+    for _process in range(3):
+        recorder.read("default", "sales", "12", "hit")
+        recorder.flush()
+        recorder.reset()
+    assert whole("groups") == numbers(hit=3)
+
+
+def test_every_key_lies_in_one_slot_and_goes_by_itself(redis, clock):
+    recorder.read("default", "sales", "12", "hit")
+    recorder.invalidated("default", "12", "tenant", "user", "amira")
+    rollups.measure()
+    recorder.flush()
+    keys = [key.decode() for key in redis.scan_iter()]
+    assert {key.partition("{")[0] + key.partition("{")[2].partition("}")[0] for key in keys} == {
+        "jewelry_shop:cacheadmin"
+    }
+    assert all(0 < redis.ttl(key) <= 31 * 86_400 for key in keys)
+    kinds = {key.split(":")[2] for key in keys}
+    assert kinds == {"a", "g", "t", "b", "d", "k", "n", "s", "born"}
+
+
+@pytest.mark.parametrize("name", ["-", "*", "a:b", "{x}", "%2D", "~", "a b\n", "é", "x" * 150, "\0other"])
+def test_no_name_meets_another_in_a_field(clock, name):
+    recorder.read("default", name, None, "hit")
+    recorder.read("default", "sales", name, "miss")
+    recorder.flush()
+    [groups, tenants] = ask(("groups", [NOW], 60), ("tenants", [NOW], 60))
+    assert groups[NOW] == {("default", name): numbers(hit=1), ("default", "sales"): numbers(miss=1)}
+    assert tenants[NOW] == {("default", None): numbers(hit=1), ("default", name): numbers(miss=1)}
+
+
+def test_names_beyond_the_bound_of_a_bucket_are_added_to_other_and_sums_stay_exact(clock, monkeypatch):
+    monkeypatch.setattr(sending, "FIELDS_A_HASH", 2)
+    for tenant in range(100):
+        recorder.read("default", f"group{tenant}", str(tenant), "hit")
+    recorder.flush()
+    [tenants, both] = ask(("tenants", [NOW], 60), ("groups", [NOW], 600))
+    assert len(tenants[NOW]) <= 2 * layout.TENANTS.shards + 1
+    assert tenants[NOW]["default", OTHER][0] == 100 - (len(tenants[NOW]) - 1)
+    assert whole("tenants") == whole("groups") == numbers(hit=100)
+    assert both[NOW]["default", OTHER][0] > 90
+
+
+def test_numbers_stay_whole_where_a_double_would_be_written_with_an_exponent(clock):
+    recorder.filled("default", "sales", "12", 10**15)
+    recorder.flush()
+    recorder.filled("default", "sales", "12", 1)
+    recorder.flush()
+    assert whole("groups") == numbers(filled=2, filled_bytes=10**15 + 1)
+
+
+def test_memory_of_a_thousand_tenants_and_twenty_groups_is_bounded(redis, clock):
+    for tenant in range(1000):
+        for group in range(20):
+            recorder.read("default", f"group{group}", str(tenant), "hit")
+        if tenant % 200 == 199:
+            recorder.flush()  # 4,000 names, as many as one thread keeps apart
+    used = dict.fromkeys("agtb", 0)
+    for key in redis.scan_iter():
+        letter, step = key.decode().split(":")[2:4]
+        if letter in used and step in ("600", "60") and not (letter != "b" and step == "600"):
+            used[letter] += redis.memory_usage(key, samples=0)
+    assert whole("tenants") == numbers(hit=20_000)
+    [both] = ask(("groups_of", [str(t) for t in range(1000)], [NOW], 600))
+    assert sum(n[0] for n in both[NOW].values()) == 20_000
+    assert used["t"] / 1000 < 40  # bytes of a tenant in a bucket
+    assert used["b"] / 20_000 < 40  # bytes of a tenant's group in a bucket
+
+
+# --- Redis is not always there --------------------------------------------------------------------------------------
+
+
+def test_counts_wait_while_redis_is_away_and_arrive_once_in_their_own_minutes(fresh_server, clock, tmp_path):
+    port = free_port()
+    server = fresh_server(port=port)
+    with caches_at(server):
+        server.kill()
+        for minute in range(3):
+            clock(NOW + 60 * minute)
+            recorder.read("default", "sales", "12", "bypassed")
+            assert recorder.flush() is False
+            link("default").reset()
+        again = fresh_server(port=port)
+        link("default").reset()
+        assert recorder.flush() is True
+        [found] = ask(("groups", range(NOW, NOW + 180, 60), 60))
+        again.stop()
+    assert [names["default", "sales"] for names in found.values()] == [numbers(bypassed=1)] * 3
+
+
+def free_port():
+    """A free port, so that a second server can come back at the same address."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_batch_whose_answer_was_lost_is_added_once(clock, monkeypatch):
+    recorder.read("default", "sales", "12", "hit")
+    recorder.flush()
+    call = Link.call
+
+    def lose(self, *commands, again=True):
+        call(self, *commands, again=again)
+        raise CacheAway("The answer was lost.")
+
+    recorder.read("default", "sales", "12", "hit")
+    with monkeypatch.context() as patch:
+        patch.setattr(Link, "call", lose)
+        assert recorder.flush() is False
+        recorder.read("default", "sales", "12", "hit")
+        assert recorder.flush() is False
+    assert recorder.flush() is True
+    assert whole("groups") == numbers(hit=3)
+
+
+def test_a_full_redis_refuses_counts_and_takes_them_later(fresh_server, clock):
+    server = fresh_server()
+    with caches_at(server):
+        recorder.read("default", "sales", "12", "hit")
+        assert recorder.flush() is True
+        link("default").call(("CONFIG", "SET", "maxmemory", "1"))
+        recorder.read("default", "sales", "12", "hit")
+        assert recorder.flush() is False
+        recorder.read("default", "sales", "12", "hit")
+        assert recorder.flush() is False
+        link("default").call(("CONFIG", "SET", "maxmemory", "0"))
+        assert recorder.flush() is True
+        assert whole("groups") == numbers(hit=3)
+
+
+def test_what_waits_is_bounded_and_its_sum_exact(clock, monkeypatch):
+    monkeypatch.setattr(sending, "WAITING_CELLS", 5)
+    waiting = Delta()
+    for tenant in range(20):
+        sending.merge(waiting, Delta(counts={("default", "sales", str(tenant)): numbers(hit=1)}))
+    assert len(waiting.counts) == 6
+    assert waiting.counts["default", OTHER, OTHER] == numbers(hit=15)
+
+
+def test_a_site_without_redis_counts_for_its_sinks_only(deltas, round_trips):
+    local = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    with override_settings(CACHES=local, CACHEADMIN={"ALIASES": ["default"]}), round_trips() as sent:
+        recorder.read("default", "sales", "12", "hit")
+        assert recorder.flush() is True
+        rollups.measure()
+        assert ask(("tenants", [NOW], 60)) == [{NOW: {}}]
+    assert sent == []
+    assert len(deltas) == 1
+
+
+# --- invalidations, marks, memory -----------------------------------------------------------------------------------
+
+
+def test_invalidations_come_as_one_line_a_minute_and_thing(clock):
+    for _ in range(38):
+        recorder.invalidated("query", "12", "group inventory_list", "rule", "inventory item")
+    recorder.flush()
+    clock(NOW + 60)
+    recorder.invalidated("query", "12", "group inventory_list", "rule", "inventory item")
+    recorder.invalidated("query", EVERY_TENANT, "prefix price: 100%", "command", "")
+    recorder.flush()
+    [lines] = ask(("dropped", NOW, NOW + 119))
+    assert lines == [
+        DroppedLine(NOW + 60, "query", "12", "group inventory_list", "rule", "inventory item", 1),
+        DroppedLine(NOW + 60, "query", "*", "prefix price: 100%", "command", "", 1),
+        DroppedLine(NOW, "query", "12", "group inventory_list", "rule", "inventory item", 38),
+    ]
+
+
+def marks():
+    [found] = ask(("marks", NOW - 3600, NOW + 3600))
+    return [(mark.kind, mark.text, mark.tenant, int(mark.at) - NOW) for mark in found]
+
+
+def test_a_person_who_drops_a_tenant_leaves_one_mark_for_all_aliases(clock):
+    for alias in ("default", "query"):
+        recorder.invalidated(alias, "12", "tenant", "user", "amira")
+        recorder.invalidated(alias, "13", "tenant", "rule", "tenant settings")
+    recorder.flush()
+    assert marks() == [("clear", "default, query", "12", 0)]
+
+
+def test_a_release_is_marked_when_any_process_sees_it_first(clock):
+    config = settings.CACHEADMIN
+    for at, release in ((0, "2026.11.2"), (5, "2026.11.3"), (9, "2026.11.2"), (60, "2026.11.3")):
+        clock(NOW + at)
+        recorder.reset()  # another process
+        with override_settings(CACHEADMIN={**config, "RELEASE": release}):
+            rollups.measure()
+            rollups.measure()
+            recorder.flush()
+    assert marks() == [("deploy", "2026.11.2", "*", 0), ("deploy", "2026.11.3", "*", 5)]
+
+
+def test_a_server_that_goes_and_another_that_comes_are_marked(fresh_server, clock, monkeypatch):
+    port = free_port()
+    server = fresh_server(port=port)
+    with caches_at(server):
+        recorder.read("default", "sales", "12", "hit")
+        recorder.flush()
+        rollups.measure()
+        server.kill()
+        clock(NOW + 60)
+        with pytest.raises(CacheAway):
+            link("default").call(("PING",))
+        rollups.measure()
+        fresh_server(port=port)
+        clock(NOW + 180)
+        monkeypatch.setattr("cacheadmin.connections.Link._may_try", lambda self: True)
+        link("default").call(("PING",))
+        rollups.measure()
+        recorder.flush()
+        all_aliases = "query, default, template, api"
+        assert marks() == [
+            ("away", all_aliases, "*", 60),
+            ("back", all_aliases, "*", 180),
+            ("server", all_aliases, "*", 180),
+        ]
+
+
+def test_memory_is_measured_once_a_minute_by_one_process(clock, round_trips, redis):
+    rollups.measure()
+    recorder.reset()
+    with round_trips() as sent:
+        rollups.measure()
+        rollups.measure()
+    assert [trip.removeprefix("INFO INFO ") for trip in sent] == ["HSETNX EXPIRE SET EXPIRE"]
+    clock(NOW + 60)
+    rollups.measure()
+    [samples, born] = ask(("samples", NOW, NOW + 60), ("born",))
+    assert [(s.at, s.alias, s.limit_bytes) for s in samples] == [
+        (NOW, "query", 256 * 1024 * 1024),
+        (NOW + 60, "query", 256 * 1024 * 1024),
+    ]
+    assert all(s.used_bytes > 100_000 for s in samples)
+    assert born == NOW
+
+
+# --- processes ------------------------------------------------------------------------------------------------------
+
+WORKERS = """
+import os, signal, sys, threading, time
+from cacheadmin import prometheus
+from cacheadmin.stats import recorder
+prometheus.install()
+counted = {"hit": 0, "miss": 0}
+recorder.read("default", "parent", None, "hit")        # not flushed: the parent's, not its children's
+
+def work(number):
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    def count(result):
+        n = 0
+        while not stop.is_set():
+            for i in range(50):
+                recorder.read("default", f"group{i % 3}", str(number), result, 300_000)
+                recorder.invalidated("query", str(number), "group x", "rule", "r") if i == 0 else None
+            n += 50
+            time.sleep(0.001)
+        counted[result] = n
+    threads = [threading.Thread(target=count, args=(r,)) for r in counted]
+    [t.start() for t in threads]
+    print(os.getpid(), flush=True)
+    [t.join() for t in threads]
+    print(number, counted["hit"], counted["miss"], flush=True)
+    sys.exit(0)
+
+for number in range(3):
+    if os.fork() == 0:
+        work(number)
+for _ in range(3):
+    os.wait()
+"""
+
+
+@pytest.mark.slow
+def test_roll_ups_prometheus_and_the_truth_agree_over_workers_that_are_terminated(tmp_path, redis_server):
+    metrics = tmp_path / "metrics"
+    metrics.mkdir()
+    root = Path(__file__).parent.parent
+    env = os.environ | {
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]),
+        "SHOP_DEMO": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    began = time.time()
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKERS], env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        children = [int(process.stdout.readline()) for _ in range(3)]
+        time.sleep(4)  # longer than FLUSH_SECONDS, so that flushes in the middle of counting are part of it
+        for child in children:
+            os.kill(child, signal.SIGTERM)
+        said, _ = process.communicate(timeout=30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    truth = {words[0]: (int(words[1]), int(words[2])) for words in map(str.split, said.splitlines())}
+    assert sorted(truth) == ["0", "1", "2"]
+    minutes = layout.starts(60, began, time.time())
+    [groups, tenants, totals] = ask(
+        ("groups", minutes, 60), ("tenants", minutes, 60), ("totals", 60, began, time.time())
+    )
+    hit, miss, dropped = INDEX["hit"], INDEX["miss"], INDEX["invalidated"]
+    by_tenant = {
+        tenant: tuple(
+            sum(names.get(("default", tenant), numbers())[event] for names in tenants.values()) for event in (hit, miss)
+        )
+        for tenant in truth
+    }
+    assert by_tenant == truth
+    hits, misses = sum(h for h, _ in truth.values()), sum(m for _, m in truth.values())
+    sums = [sum(column) for column in zip(*(n for c in totals.counts.values() for n in c.values()), strict=True)]
+    assert (sums[hit], sums[miss]) == (hits + 1, misses)  # and the parent's own
+    assert sums[dropped] == (hits + misses) // 50
+    assert sum(sum(names["default"]) for names in totals.latency.values()) == hits + misses
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(metrics))
+    samples = {
+        (s.name, tuple(sorted(s.labels.items()))): s.value for metric in registry.collect() for s in metric.samples
+    }
+    exported = {
+        result: sum(
+            v
+            for (name, labels), v in samples.items()
+            if name == "cacheadmin_reads_total" and ("result", result) in labels
+        )
+        for result in ("hit", "miss")
+    }
+    assert exported == {"hit": hits + 1, "miss": misses}
+    assert samples["cacheadmin_invalidations_total", (("alias", "query"), ("source", "rule"))] == (hits + misses) // 50
+    assert samples["cacheadmin_read_seconds_count", (("alias", "default"),)] == hits + misses
+    by_group = {
+        group: sum(names[("default", group)][hit] for names in groups.values() if ("default", group) in names)
+        for group in ("group0", "group1", "group2")
+    }
+    for group, count in by_group.items():
+        labels = (("alias", "default"), ("group", group), ("result", "hit"))
+        assert samples["cacheadmin_reads_total", labels] == count
