@@ -14,9 +14,12 @@ from django.core.management import call_command
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
+from cacheadmin.functions import registry
+from cacheadmin.rules import validate
 from cacheadmin.tenancy import EVERYONE
 from shop import inventory, outcomes, rates, sales, selling
 from shop.cache import Tenancy
+from shop.cache_rules import rules
 from shop.management.commands.seed_shop import fill
 from shop.models import (
     Branch,
@@ -223,6 +226,37 @@ class TestPages:
         assert "Invalidate caches" in client.get(items).content.decode()
         client.force_login(User.objects.get(username="gold"))
         assert "warm_tenants" not in client.get(tenants).content.decode()
+
+
+GROUPS_WITHOUT_FUNCTION = {
+    "dashboard",
+    "gold_rate",
+    "product_list",
+    "purchase_orders",
+    "repair_orders",
+    "report:sales_report",
+    "sidebar",
+}
+"""Groups of the shortcuts, of `get_or_set_cache` and of the fragments; no decorated function has them."""
+
+
+class TestMap:
+    def test_every_rule_names_models_fields_and_aliases_that_exist(self):
+        names = [rule.name for rule in rules]
+        assert len(set(names)) == len(names)
+        assert [(rule.name, problem) for rule in rules for problem in validate(rule)] == []
+
+    def test_every_group_of_the_shop_is_dropped_by_some_rule(self):
+        groups = {
+            function.group for name, function in registry.items() if name.startswith("shop.")
+        } | GROUPS_WITHOUT_FUNCTION
+        targets = [target for rule in rules for target in rule.targets]
+        exact = {target.name for target in targets if target.kind in ("group", "fragment")}
+        prefixes = tuple(target.name for target in targets if target.kind == "prefix")
+        assert {group for group in groups if group not in exact and not group.startswith(prefixes)} == set()
+        # The other way round: a misspelt target would drop nothing.
+        assert exact <= groups
+        assert [prefix for prefix in prefixes if not any(group.startswith(prefix) for group in groups)] == []
 
 
 @pytest.mark.usefixtures("shops")
