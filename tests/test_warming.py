@@ -112,6 +112,16 @@ class TestPlan:
         assert [s.tenant for s in plan([function, shared], ["7"], shared=True)] == [None, "7"]
         assert [s.tenant for s in plan([function, shared], ["7"])] == ["7"]
 
+    def test_two_ways_to_write_one_call_are_one(self, made):
+        function = made(warm_with=[(), (0,), {"n": 0}, (1,)])
+        assert [step.kwargs.get("n") for step in plan([function], ["7"])] == [None, 1]
+
+    def test_wrong_arguments_fail_when_it_is_their_turn(self, made):
+        function = made(warm_with=[{"no": 1}, {"no": 2}, ()])
+        report = run(plan([function], ["7"]))
+        assert report.counts == {"failed": 2, "warmed": 1}
+        assert "unexpected keyword argument 'no'" in report.failures[0][1]
+
     def test_a_function_whose_arguments_cannot_be_listed_is_a_failure_among_others(self, made):
         def broken(tenant_id):
             raise LookupError("no such table")
@@ -201,13 +211,13 @@ class TestWarm:
         assert warm(step).result == "away"
         assert calls == []
 
-    def test_it_costs_one_round_trip_when_fresh_and_four_with_the_proof_that_it_was_kept(self, made, round_trips):
+    def test_it_costs_one_round_trip_when_fresh_and_five_with_the_proof_that_it_was_kept(self, made, round_trips):
         function = made(warm_with=[()])
         [step] = plan([function], ["7"])
         link("query").call(("PING",))
         with round_trips() as sent:
             assert warm(step).result == "warmed"
-        assert len(sent) == 4
+        assert len(sent) == 5
         with round_trips() as sent:
             assert warm(step).result == "fresh"
         assert sent == ["MGET"]
@@ -233,6 +243,19 @@ class TestRun:
         function = made(warm_with=[(n,) for n in range(100)])
         report = run(plan([function], ["7"]))
         assert (report.away, report.is_stopped, report.done, calls) == ("query", True, 0, [])
+
+    def test_a_short_absence_only_pauses_it(self, made, monkeypatch):
+        function, results = made(warm_with=[(n,) for n in range(3)]), []
+        take = runs.warm
+
+        def first_away(step):
+            results.append("away" if len(results) < 2 else take(step).result)
+            return runs.Outcome(step, results[-1])
+
+        monkeypatch.setattr(runs, "warm", first_away)
+        monkeypatch.setattr(runs, "AWAY_PAUSE", 0.01)
+        report = run(plan([function], ["7"]), patience=30)
+        assert (report.counts, report.is_stopped) == ({"warmed": 3}, False)
 
     def test_failures_are_all_counted_and_some_are_kept(self, made, monkeypatch):
         monkeypatch.setattr(runs, "FAILURES_KEPT", 3)

@@ -17,17 +17,19 @@ from django.db import close_old_connections
 from django.urls import get_resolver
 
 from ..conf import config, rank
-from ..connections import link
 from ..dispatch import Stop, spread
-from ..exceptions import CacheAdminError
+from ..exceptions import CacheAdminError, CacheAway
 from ..functions import CachedFunction, registry
-from ..store import ABSENT, is_redis
+from ..store import store
 from ..tenancy import tenancy
 
 FAILURES_KEPT: Final = 1000
 """Failures of which a report keeps the text; the rest is counted."""
 
 ERROR_LENGTH: Final = 300
+
+AWAY_PAUSE: Final = 0.5
+"""Seconds between two looks whether a server is back."""
 
 Result = Literal["warmed", "fresh", "refused", "failed", "away"]
 """`warmed` computed and kept · `fresh` was cached already · `refused` computed but not kept: it was invalidated or
@@ -155,14 +157,23 @@ def plan(
 
 
 def _steps(function: CachedFunction[..., Any], tenant: str | None) -> Iterator[Step]:
+    steps: dict[Any, Step] = {}  # one an entry: two workers would take the lease of the same one from each other
     try:
         with _active(tenant):
-            calls = list(function.warm_calls(tenant))
+            for args, kwargs in function.warm_calls(tenant):
+                step = Step(function, tenant, args, kwargs)
+                steps.setdefault(_key(step), step)
     except Exception as error:  # noqa: BLE001 - a site's own code; the other functions go on
         yield Step(function, tenant, error=f"warm_with failed: {_said(error)}")
         return
-    for args, kwargs in calls:
-        yield Step(function, tenant, args, kwargs)
+    yield from steps.values()
+
+
+def _key(step: Step) -> Any:
+    try:
+        return step.function.key(*step.args, **step.kwargs)
+    except Exception:  # noqa: BLE001 - wrong arguments: `warm` says so
+        return id(step)
 
 
 def _active(tenant: str | None) -> Any:
@@ -181,7 +192,7 @@ def warm(step: Step) -> Outcome:
     """
     Take one step, the tenant activated. Never raises.
 
-    Cost:    1 round trip if it is fresh, else what the function costs and 4 round trips, the last one to see whether
+    Cost:    1 round trip if it is fresh, else what the function costs and 5 round trips, the last one to see whether
              the value was kept.
     """
     function = step.function
@@ -189,18 +200,18 @@ def warm(step: Step) -> Outcome:
         return Outcome(step, "failed", step.error)
     try:
         with _active(step.tenant):
-            if not function.warm(*step.args, **step.kwargs):
-                return Outcome(step, "away" if _is_away(function.alias) else "fresh")
-            if function.peek(*step.args, **step.kwargs) is not ABSENT:
-                return Outcome(step, "warmed")
-            return Outcome(step, "away" if _is_away(function.alias) else "refused")
+            where, entry = store(function.alias), function.entry(*step.args, **step.kwargs)
+            if where.read(entry).state == "hit":
+                return Outcome(step, "fresh")
+            has_computed = function.warm(*step.args, **step.kwargs)
+            if where.read(entry).state == "hit":
+                return Outcome(step, "warmed" if has_computed else "fresh")
+            return Outcome(step, "refused")
+    except CacheAway as error:
+        return Outcome(step, "away", str(error))
     except Exception as error:  # noqa: BLE001 - a site's own code; listed, and the run goes on
         close_old_connections()  # the database may have cut this thread's connection
         return Outcome(step, "failed", _said(error))
-
-
-def _is_away(alias: str) -> bool:
-    return is_redis(alias) and link(alias).is_away
 
 
 def run(
@@ -208,6 +219,7 @@ def run(
     *,
     workers: int = 1,
     per_second: float | None = None,
+    patience: float = 0.0,
     stop: Stop | None = None,
     on_outcome: Callable[[Outcome], object] | None = None,
 ) -> Report:
@@ -215,10 +227,10 @@ def run(
     Warm one step after the other, or in several threads, and say what was done.
 
     A run may be stopped and begun again at any time: what is fresh is passed over, so it goes on where it was. It
-    stops by itself when a server does not answer, for then it would compute for nothing.
+    stops by itself when a server does not answer for `patience` seconds, for then it would compute for nothing.
     Cost:    as `warm` for each step; at most `per_second` steps a second.
     """
-    stop = stop or Stop()
+    stop = Stop() if stop is None else stop
     report, begun, is_all = Report(), time.perf_counter(), False
 
     def handed_out() -> Iterator[Step]:
@@ -226,7 +238,13 @@ def run(
         yield from steps
         is_all = True
 
-    for outcome in spread(warm, handed_out(), workers=workers, per_second=per_second, stop=stop):
+    def take(step: Step) -> Outcome:
+        ends = time.monotonic() + patience
+        while (outcome := warm(step)).result == "away" and time.monotonic() < ends and not stop.is_set:
+            stop.wait(AWAY_PAUSE)
+        return outcome
+
+    for outcome in spread(take, handed_out(), workers=workers, per_second=per_second, stop=stop):
         report.counts[outcome.result] += 1
         if outcome.result == "failed" and len(report.failures) < FAILURES_KEPT:
             report.failures.append((str(outcome.step), outcome.error))

@@ -55,7 +55,7 @@ class Command(CacheCommand):
         if waiting.count:
             raise CommandError(
                 f"{count(waiting.count, 'invalidation')} still {'waits' if waiting.count == 1 else 'wait'}, "
-                f"since {seconds(waiting.oldest_seconds)}.",
+                f"the oldest for {seconds(waiting.oldest_seconds)}.",
                 returncode=WAITING,
             )
 

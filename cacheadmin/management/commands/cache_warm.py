@@ -19,6 +19,8 @@ from ..base import TARGETS_KEPT, CacheCommand, chosen_tenants, count, seconds, u
 
 MOST_WORKERS: Final = 64
 FAILURES_SHOWN: Final = 20
+AWAY_SECONDS: Final = 10.0
+"""How long a run waits for a server to come back before it ends."""
 INTERRUPTED: Final = 128
 """Exit code after a signal: this and its number, as shells have it."""
 
@@ -74,6 +76,7 @@ class Command(CacheCommand):
                     steps,
                     workers=options["workers"],
                     per_second=options["rate"],
+                    patience=AWAY_SECONDS,
                     stop=stop,
                     on_outcome=lambda _outcome: bar.update(),
                 )
@@ -127,7 +130,8 @@ class Command(CacheCommand):
         if not planned:
             self.say("Nothing to warm: no function names arguments for these tenants (warm_with).")
             return
-        parts = [f"{counts['warmed']:,} warmed", f"{counts['fresh']:,} were cached already"]
+        was = "was" if counts["fresh"] == 1 else "were"
+        parts = [f"{counts['warmed']:,} warmed", f"{counts['fresh']:,} {was} cached already"]
         if counts["refused"]:
             parts.append(f"{counts['refused']:,} not kept (invalidated meanwhile, too large, or the server is full)")
         if counts["failed"]:
