@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,8 +21,8 @@ from cacheadmin.targets import All, Target
 ROWS_READ: Final = 200
 DAYS: Final = 7
 
-ANY: Final = ""
-"""In the place of a group: everything of the tenant."""
+SCOPES: Final = ("tenant", "group", "prefix")
+"""Kinds of targets that reach whole groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +37,50 @@ class Dropped:
     """Of the line of Activity, where there is one."""
 
 
-def last_dropped(
-    tenant: str | None, rows: Sequence[Activity], lines: Sequence[DroppedLine] = ()
-) -> dict[tuple[str, str], Dropped]:
+class DroppedMap:
+    """The newest known invalidation of each scope of one tenant."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, str], Dropped] = {}
+
+    def note(self, alias: str, kind: str, name: str, made: Dropped) -> None:
+        """Take in one invalidation of a tenant, group or prefix."""
+        known = self._found.get((alias, kind, name))
+        if known is None or made.at > known.at:
+            self._found[alias, kind, name] = made
+
+    def of(self, alias: str, group: str) -> Dropped | None:
+        """Return the newest one that reached a group: its own, one of a prefix of it, or of its whole tenant."""
+        hits = (
+            made
+            for (where, kind, name), made in self._found.items()
+            if where == alias and (kind == "tenant" or name == group or (kind == "prefix" and group.startswith(name)))
+        )
+        return max(hits, key=lambda made: made.at, default=None)
+
+    def newest(self) -> Dropped | None:
+        """Return the newest one of any scope."""
+        return max(self._found.values(), key=lambda made: made.at, default=None)
+
+
+def last_dropped(tenant: str | None, rows: Sequence[Activity], lines: Sequence[DroppedLine] = ()) -> DroppedMap:
     """
-    Return the newest known invalidation of each (alias, group) of a tenant; under (alias, "") those of all its groups.
+    Return the newest known invalidations of a tenant's scopes.
 
     `rows` are what `recent` returned, `lines` what the counters know of the last day (to the minute). Cost: none.
     """
-    found: dict[tuple[str, str], Dropped] = {}
-
-    def note(alias: str, group: str, made: Dropped) -> None:
-        known = found.get((alias, group))
-        if known is None or made.at > known.at:
-            found[alias, group] = made
-
+    found = DroppedMap()
     for row in rows:
         for target in targets_of(row):
-            if isinstance(target.tenant, All) or target.tenant == tenant:
+            if target.kind in SCOPES and (isinstance(target.tenant, All) or target.tenant == tenant):
                 for alias in config().aliases if target.alias is None else (target.alias,):
-                    if target.kind in ("tenant", "group"):
-                        note(alias, target.name, Dropped(row.at.timestamp(), row.who, row.source, row.pk))
+                    made = Dropped(row.at.timestamp(), row.who, row.source, row.pk)
+                    found.note(alias, target.kind, target.name, made)
     for line in lines:
         kind, _blank, name = line.what.partition(" ")
-        if line.source != "user" and kind in ("tenant", "group") and line.tenant in (tenant, EVERY_TENANT):
-            note(line.alias, name, Dropped(float(line.at), by_label(line.source, line.name), line.source))
+        if line.source != "user" and kind in SCOPES and line.tenant in (tenant, EVERY_TENANT):
+            made = Dropped(float(line.at), by_label(line.source, line.name), line.source)
+            found.note(line.alias, kind, name, made)
     return found
 
 
@@ -84,17 +103,6 @@ def by_label(source: str, name: str) -> str:
 def last_by(rule: str, lines: Sequence[DroppedLine]) -> float | None:
     """Return when a rule fired last, to the minute; None if not within what the lines tell."""
     return next((float(line.at) for line in lines if rule in line.name.split(", ")), None)
-
-
-def of_group(dropped: Mapping[tuple[str, str], Dropped], alias: str, group: str) -> Dropped | None:
-    """Return the newest known invalidation of a group, its tenant's included."""
-    known = [dropped[key] for key in ((alias, group), (alias, ANY)) if key in dropped]
-    return max(known, key=lambda made: made.at, default=None)
-
-
-def newest(dropped: Mapping[tuple[str, str], Dropped]) -> Dropped | None:
-    """Return the newest of some invalidations."""
-    return max(dropped.values(), key=lambda made: made.at, default=None)
 
 
 def recent(tenant: str | None, days: int = DAYS) -> list[Activity]:

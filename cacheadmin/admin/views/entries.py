@@ -85,7 +85,7 @@ class EntryList(Page):
             page = self._read(alias, whose, name, wish, state, offset)
         span = figures.Span.of(request.GET, self.access)
         place = figures.of_place(span, whose)
-        dropped = history.of_group(history.last_dropped(whose, history.recent(whose), place.dropped), alias, name)
+        dropped = history.last_dropped(whose, history.recent(whose), place.dropped).of(alias, name)
         numbers = place.groups.get((alias, name), figures.NOTHING)
         functions = functions_of(alias, name)
         return self.render(

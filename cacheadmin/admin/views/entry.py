@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser
-from cacheadmin.admin import acts, formats, history, ids, naming, timeline
+from cacheadmin.admin import acts, formats, history, ids, naming, story
 from cacheadmin.admin.dropping import rules_for
 from cacheadmin.admin.masks import mask
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
@@ -74,17 +74,17 @@ class EntryDetail(Page):
             "tenant_url": self.url("cacheadmin_tenant_detail", ids.tenant_id(tenant)),
             "entry_id": entry,
         }
-        rows, told = history.recent(tenant), timeline.story()
+        rows, told = history.recent(tenant), story.read()
         if view is None:
             return self.render(
                 _("Not cached now"),
                 crumbs=crumbs,
                 status=404,
-                events=timeline.events(self, timeline.Subject(alias, tenant, group), rows, told, None),
+                events=story.events(self, story.Subject(alias, tenant, group), rows, told, None),
                 **shared,
             )
         droppers = rules_for(alias, group, view.tags)
-        subject = timeline.Subject(alias, tenant, group, view.key, view.tags)
+        subject = story.Subject(alias, tenant, group, view.key, view.tags)
         result = request.session.pop(SESSION_KEY, None) if SESSION_KEY in request.session else None
         result = result if isinstance(result, dict) and result.get("entry") == entry else None
         target = browser.key_target(alias, tenant, group, member, view.about)
@@ -99,9 +99,9 @@ class EntryDetail(Page):
             shown=shown if shown in VIEWS else "tree",
             views=VIEWS,
             facts=_facts(view),
-            events=timeline.events(self, subject, rows, told, _computed(view)),
+            events=story.events(self, subject, rows, told, _computed(view)),
             scopes=[
-                ScopeRow(scope, _scope_label(scope, label), timeline.since(scope, subject, rows, told.lines))
+                ScopeRow(scope, _scope_label(scope, label), story.since(scope, subject, rows, told.lines))
                 for scope in view.scopes
             ],
             droppers=[(rule, history.last_by(rule.name, told.lines)) for rule in droppers],
@@ -159,6 +159,11 @@ def _orphan_reason(view: EntryView) -> str:
 def _result_note(result: Mapping[str, Any]) -> Note:
     took = formats.duration(result["seconds"])
     count = len(result["differences"])
+    if not result["kept"]:
+        text = _(
+            "Recomputed in %(time)s, but the new value was not kept: it was invalidated meanwhile, or is too large."
+        )
+        return Note(text % {"time": took}, level="warn")
     if not result["comparable"]:
         return Note(_("Recomputed in %(time)s; the new value is stored.") % {"time": took}, level="good")
     if not count:
@@ -238,8 +243,15 @@ class EntryRecompute(Act):
             return back
         after = self.ask(lambda: browser.entry(alias, tenant, group, member))
         acts.record_recompute(request, tenant, alias, before, done.seconds)
-        result: dict[str, Any] = {"entry": entry, "seconds": done.seconds, "differences": [], "comparable": False}
-        if after is not None and before.state in ("live", "stale") and before.same_server:
+        kept = after is not None and after.about.get("at") != before.about.get("at")
+        result: dict[str, Any] = {
+            "entry": entry,
+            "seconds": done.seconds,
+            "differences": [],
+            "comparable": False,
+            "kept": kept,
+        }
+        if kept and after is not None and before.state in ("live", "stale") and before.same_server:
             old, new = preview_of(before), preview_of(after)
             if old.root is not None and new.root is not None:
                 shows = self.access.may_view_values

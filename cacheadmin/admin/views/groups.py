@@ -146,7 +146,7 @@ class TenantDetail(Page):
             largest_cost=max((row.figures.cost or 0.0 for row in rows), default=0.0),
             scope=ids.scope_id(Target("tenant", "", whose, span.alias)),
             invalidate_url=self.url("cacheadmin_invalidate"),
-            last=history.newest(dropped),
+            last=dropped.newest(),
             reads=numbers.whole.requests,
         )
 
@@ -155,7 +155,7 @@ class TenantDetail(Page):
         whose: str | None,
         counts: Sequence[GroupCount] | None,
         numbers: Mapping[tuple[str, str], figures.Figures],
-        dropped: dict[tuple[str, str], history.Dropped],
+        dropped: history.DroppedMap,
     ) -> Iterable[GroupRow]:
         found = {(count.alias, count.group): count for count in counts or ()}
         read = (name for name, counted in numbers.items() if counted.reads)
@@ -168,7 +168,7 @@ class TenantDetail(Page):
                 url=self.url("cacheadmin_entry_list", ids.tenant_id(whose), ids.group_id(alias, group)),
                 scope=ids.scope_id(Target("group", group, whose, alias)) if group else "",
                 figures=numbers.get((alias, group), figures.NOTHING),
-                invalidated=history.of_group(dropped, alias, group),
+                invalidated=dropped.of(alias, group),
                 entries=count.entries if count else (None if counts is None else 0),
                 size_bytes=count.size_bytes if count else None,
                 is_size_exact=count.is_weighed_whole if count else True,
@@ -184,11 +184,11 @@ class TenantDetail(Page):
         self,
         counts: Sequence[GroupCount] | None,
         numbers: figures.Figures,
-        dropped: dict[tuple[str, str], history.Dropped],
+        dropped: history.DroppedMap,
     ) -> list[Figure]:
         entries = None if counts is None else sum(count.entries for count in counts)
         size = None if counts is None else sum(count.size_bytes or 0 for count in counts)
-        last = history.newest(dropped)
+        last = dropped.newest()
         return [
             Figure(_("Entries"), formats.compact(entries), note=figures.about(size), title=formats.number(entries)),
             *figures.strip_of(numbers),
