@@ -113,6 +113,8 @@ def _bounded(cell: Any) -> Any:
     text = json.dumps(cell, default=str)
     if len(text) > CELL_CHARACTERS:
         raise UnreadableFile(_("A cell holds more than %(n)s characters.") % {"n": CELL_CHARACTERS})
+    if "\\u0000" in text:
+        raise UnreadableFile(_("A cell holds a character that is none (NUL)."))
     return json.loads(text)  # dates and the like become texts
 
 
@@ -255,11 +257,11 @@ def target_text(target: Any) -> str:
     """Return a target as one line that `target_of` reads: `tag:sale:{pk} of all tenants in query`, at worst JSON."""
     try:
         parsed = RuleTarget.parse(target)
-        if target_of(str(parsed)) == parsed:
+        if "\n" not in str(parsed) and target_of(str(parsed)) == parsed:
             return str(parsed)
     except InvalidRule:
-        pass
-    return json.dumps(target, ensure_ascii=False, default=str)
+        pass  # what is damaged is written as it stands
+    return json.dumps(target, default=str)
 
 
 _WHOSE: Final = {"all tenants": "all", "shared data": "shared"}

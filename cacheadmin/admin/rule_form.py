@@ -208,6 +208,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         """Check the rule as a whole. Errors of a target are kept by its position too."""
+        super().clean()  # asks for the model's own check that names are unique
         data = self.cleaned_data
         if "model" in data and "targets" in data and not data.get("name"):
             data["name"] = name_for(data["model"], data["targets"], taken=self._taken())

@@ -165,9 +165,7 @@ def rows_of(paths: Iterable[str], queryset: Any) -> tuple[dict[str, Any], ...] |
     return found if len(found) <= ROWS else None
 
 
-def _of_row(
-    snapshot: Snapshot, label: str, row: Mapping[str, Any], access: Access, tenant: str | None
-) -> list[Target]:
+def _of_row(snapshot: Snapshot, label: str, row: Mapping[str, Any], access: Access, tenant: str | None) -> list[Target]:
     changes = [Change(label, event, None, (row,)) for event in ALL_EVENTS]
     found = dict.fromkeys(target for fired in targets_for(changes, snapshot) for target in fired.targets)
     return visible(found, access, tenant)

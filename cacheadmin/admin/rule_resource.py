@@ -73,7 +73,7 @@ class Targets(Cell):
     def clean(self, value: Any, **_context: Any) -> list[dict[str, Any]]:
         """Read a cell. Raises: ValueError."""
         if isinstance(value, str):
-            value = value.splitlines()
+            value = value.split("\n")
         if not isinstance(value, list):
             raise ValueError(_("%(value)s is no list of targets.") % {"value": repr(value)[:100]})
         lines = [line for line in value if line != "" and not (isinstance(line, str) and not line.strip())]

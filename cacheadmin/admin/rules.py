@@ -102,7 +102,7 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
         if chosen is None:
             messages.warning(request, _("No action selected."))
             return back
-        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)[:rule_transfer.MOST_SELECTED]
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)[: rule_transfer.MOST_SELECTED]
         rows = self.get_queryset(request).filter(pk__in=[pk for pk in selected if pk.isdecimal() and len(pk) < 19])
         if not selected:
             messages.warning(request, _("Items must be selected in order to perform actions on them."))
