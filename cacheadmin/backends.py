@@ -339,11 +339,11 @@ class RedisCache(DjangoRedisCache):
         scoped = self._scoped
         if scoped is None:
             return int(super().delete_many(wanted, version, client) or 0)
-        entries = [pair[1] for key in wanted if (pair := self._find(key, version))]
-        targets = [
-            Target("key", logical(None, entry.group.name, entry.member), entry.group.place.tenant, self._alias)
-            for entry in entries
-        ]
+        entries, targets = [], []
+        for key in wanted:
+            if pair := self._find(key, version):
+                entries.append(pair[1])
+                targets.append(scoped.target(str(key), pair[1], version is None or version == self.version))
         transactions.defer(targets, "code", "")
         names = [key if isinstance(key, CacheKey) else self.make_key(key, version) for key in wanted]
         try:
@@ -388,7 +388,7 @@ class RedisCache(DjangoRedisCache):
         for page in scoped.store.scan_raw():
             yield from (key for _, key in page if chosen.fullmatch(key))
         for found in scoped.store.scan_parsed("v"):
-            abouts = scoped.store.abouts([name for name, parts in found if "~" in (parts.member[:1], parts.group[:1])])
+            abouts = scoped.store.abouts([name for name, parts in found if parts.is_digest])
             for name, parts in found:
                 known = abouts.get(name, {}).get("key") if name in abouts else None
                 key = known or logical(parts.tenant, parts.group, unescape(parts.member))

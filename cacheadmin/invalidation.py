@@ -17,8 +17,8 @@ from django.db import DatabaseError
 
 from . import transactions
 from .conf import config, managed, rank
-from .exceptions import CacheAway
-from .keys import Entry, Parsed, Place, logical, member, split, tenant_text, unescape
+from .exceptions import CacheAway, InvalidKey
+from .keys import Entry, Parsed, Place, logical, member, split, split_own, tenant_text, unescape
 from .signals import invalidated
 from .stats import recorder
 from .store import Drop, RedisStore, Store, store
@@ -219,13 +219,14 @@ def _drop(of_alias: Store, works: dict[str | None, Work]) -> tuple[int, int, byt
     items, keys, identity = list(works.items()), 0, b""
     for start in range(0, len(items), PLACES_AT_ONCE):
         batch = [(of_alias.place(tenant), work) for tenant, work in items[start : start + PLACES_AT_ONCE]]
+        drops: list[Drop] = []
         for (place, work), known in zip(batch, _registries(of_alias, batch), strict=True):
-            if work.prefixes and known is None:
-                work.tenant = True  # the registry is lost: what the prefix names cannot be known
-            elif known:
+            if known:
                 work.groups |= {g for g in known if any(g.startswith(p) for p in work.prefixes)}
             keys += _drop_outside(place, work)
-        identity = of_alias.drop_many([_scopes(place, work) for place, work in batch]) or identity
+            # Where the registry is lost it cannot be known what a prefix names.
+            drops.append(_scopes(place, work, widen=bool(work.prefixes) and known is None))
+        identity = of_alias.drop_many(drops) or identity
     return len(items), keys, identity
 
 
@@ -235,26 +236,23 @@ def _registries(of_alias: Store, batch: Sequence[tuple[Place, Work]]) -> list[li
     return of_alias.groups_many([place for place, _ in batch])
 
 
-def _scopes(place: Place, work: Work) -> Drop:
+def _scopes(place: Place, work: Work, *, widen: bool) -> Drop:
     entries = []
     for key in work.keys:
-        scoped = split(key)
-        if scoped is not None:
-            entries.append(Entry(place.group(scoped.group), member(scoped.rest)))
-        elif place.tenant is not None:
-            entries.append(Entry(place.group(""), member(key)))
-    return Drop(place, work.tenant, work.groups, work.tags, entries)
+        group, rest = split_own(key)
+        if group or place.tenant is not None:
+            entries.append(Entry(place.group(group), member(rest)))
+    return Drop(place, work.tenant or widen, work.groups, work.tags, entries)
 
 
 def _drop_outside(place: Place, work: Work) -> int:
     """Delete plain keys that the protocol does not know: those without a group, and exact keys of stock backends."""
     cache, gone = caches[place.alias], 0
     for key in work.keys:
-        if keeps_scopes(place.alias):
-            gone += bool(cache.delete(key)) if split(key) is None and place.tenant is None else 0
-        else:
-            scoped = split(key)
-            gone += bool(cache.delete(logical(place.tenant, scoped.group, scoped.rest) if scoped else key))
+        if not keeps_scopes(place.alias):
+            gone += bool(cache.delete(logical(place.tenant, "", key)))
+        elif place.tenant is None and not split_own(key)[0]:
+            gone += bool(cache.delete(key))
     return gone
 
 
@@ -285,8 +283,9 @@ def _sweep_tenants(of_alias: Plan, known: set[str | None]) -> None:
     if not isinstance(where, RedisStore) or work is None:
         return
     for page in where.scan_parsed("t"):
-        found: set[str | None] = {parts.tenant for _, parts in page} - known
-        # A place is reached by its name even where a tenant's id was so long that only its digest is known.
+        # Where a tenant's id was so long that only its digest is known, the names below it are not: all of it goes.
+        where.unlink([name for name, parts in page if parts.is_digest])
+        found: set[str | None] = {parts.tenant for _, parts in page if not parts.is_digest} - known
         _drop(where, {tenant: replace(work, groups=set(work.groups)) for tenant in found})
         known |= found
 
@@ -307,20 +306,16 @@ def sweep_patterns(where: RedisStore, patterns: set[str], *, exactly: bool = Fal
         where.unlink([n for n, parts in page if parts.kind == "f" or _may_fit(fits, parts, None)])
     gone = 0
     for page in where.scan_parsed("v"):
-        abouts = where.abouts([n for n, parts in page if _is_digest(parts)])
+        abouts = where.abouts([n for n, parts in page if parts.is_digest])
         gone += where.unlink([n for n, parts in page if _may_fit(fits, parts, abouts.get(n))])
     for raw in where.scan_raw():
         gone += where.unlink([full for full, key in raw if fits(key)])
     return gone
 
 
-def _is_digest(parts: Parsed) -> bool:
-    return parts.member.startswith("~") or parts.group.startswith("~") or (parts.tenant or "").startswith("~")
-
-
 def _may_fit(fits: Callable[[str], bool], parts: Parsed, about: dict[str, Any] | None) -> bool:
     """Say whether an entry's key fits, or may fit because it is known by a digest only."""
-    if _is_digest(parts):
+    if parts.is_digest:
         key = str((about or {}).get("key", ""))
         return not key or key.endswith("…") or fits(key)
     return fits(logical(parts.tenant, parts.group, unescape(parts.member)))
@@ -334,7 +329,10 @@ def _sweep_raw(where: RedisStore, of_alias: Plan, works: dict[str | None, Work])
     for page in where.scan_raw(only):
         doomed = []
         for full, key in page:
-            scoped = split(key)
+            try:
+                scoped = split(key)
+            except InvalidKey:
+                continue  # hand-made, and of a tenant that nobody can tell
             if scoped is None:
                 continue
             work = works.get(scoped.tenant, everyone)

@@ -205,6 +205,8 @@ class Parsed:
     group: str
     """Group or tag; a digest (`~…`) where the name was too long."""
     member: str
+    is_digest: bool = False
+    """Whether tenant, group or member is a digest, so that the caller's own text is not known from the name."""
 
 
 def parse(full_key: str, prefix: str, alias: str) -> Parsed | None:
@@ -217,13 +219,15 @@ def parse(full_key: str, prefix: str, alias: str) -> Parsed | None:
     if not brace or kind not in ("v", "l", "f", "t", "g", "x", "r", "i") or len(parts) > 2:
         return None
     group, member = (parts + ["", ""])[:2]
-    return Parsed(kind, None if who == "-" else unescape(who), unescape(group), member)
+    is_digest = any(part.startswith("~") for part in (who, group, member))  # `escape` leaves no other `~` in front
+    return Parsed(kind, None if who == "-" else unescape(who), unescape(group), member, is_digest)
 
 
 # --- logical keys ---------------------------------------------------------------------------------------------------
 
 _PLAIN = re.compile(r"(?:tenant:(?P<tenant>[^:]+):)?(?P<group>.+):(?P<rest>[^:]*)", re.DOTALL)
-_TENANT_ONLY = re.compile(r"tenant:(?P<tenant>[^:]+):(?P<rest>[^:]*)", re.DOTALL)
+# With an empty group in the middle it belongs to the tenant all the same, hence the second colon.
+_TENANT_ONLY = re.compile(r"tenant:(?P<tenant>[^:]+):(?P<rest>:?[^:]*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +261,12 @@ def _tenant_of(part: str, key: str) -> str:
     if logical_tenant(tenant) != part:
         raise InvalidKey(f"The tenant in the key {key!r:.200} is ambiguous. Build it with get_tenant_cache_key().")
     return tenant
+
+
+def split_own(key: str) -> tuple[str, str]:
+    """Return group and rest of a key from which `tenant:<id>:` has been taken; the group is empty if it has none."""
+    group, _, rest = key.rpartition(":")
+    return (group, rest) if group else ("", key)
 
 
 def logical(tenant: str | None, group: str, rest: str) -> str:

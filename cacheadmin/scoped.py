@@ -10,11 +10,12 @@ from . import memory, transactions
 from .conf import config
 from .exceptions import CacheAway, CacheSkipped
 from .fragments import stock_fragment
-from .keys import Entry, member, split
+from .keys import Entry, logical, member, split
 from .reading import notes
 from .stats import recorder
 from .store import Fill, Found, RedisStore, Stamp
 from .store.redis import Put
+from .targets import Kind, Target, of_key
 from .tenancy import tenancy
 
 FENCE_TTL_MS = 3_600_000
@@ -36,6 +37,16 @@ class ScopedKeys:
                 return Entry(place.group(fragment[0]), member(fragment[1], version))
             return None
         return Entry(self.store.place(scoped.tenant).group(scoped.group), member(scoped.rest, version))
+
+    def target(self, key: str, entry: Entry, is_own_version: bool) -> Target:
+        """Return what invalidates the entry of a caller's key later; of another version all of its group."""
+        place, group = entry.group.place, entry.group.name
+        if not is_own_version:
+            kind: Kind = "group" if group else "tenant"
+            return Target(kind, group, place.tenant, self.store.alias)
+        if split(key) is None and (fragment := stock_fragment(key)):
+            return Target("key", logical(None, *fragment), place.tenant, self.store.alias)
+        return of_key(key, self.store.alias)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -103,6 +103,8 @@ def from_pattern(pattern: str, alias: str | None = None) -> list[Target]:
     if body == "tenant":
         return [Target("tenant", tenant=ALL, alias=alias)]
     scoped = split(body + ":x")
+    if body.startswith("tenant:") and (scoped is None or scoped.tenant is None or body.endswith(":")):
+        return [Target("pattern", pattern, ALL, alias)]  # half a tenant is no scope
     if scoped is None or scoped.tenant is None:
         return list(_below(check_group(body), ALL, alias))
     if not scoped.group:
@@ -110,13 +112,19 @@ def from_pattern(pattern: str, alias: str | None = None) -> list[Target]:
     return list(_below(scoped.group, scoped.tenant, alias))
 
 
-def _key(key: str, alias: str | None) -> Target:
-    """One entry by its key; without a tenant it means the entry of that name of shared data and of every tenant."""
+def of_key(key: str, alias: str | None = None) -> Target:
+    """Return the target that means one entry by its key. Raises: InvalidKey for an ambiguous tenant."""
     scoped = split(key)
     if scoped is None:
         return Target("key", key, None, alias)
-    tenant = ALL if scoped.tenant is None else scoped.tenant
-    return Target("key", logical(None, scoped.group, scoped.rest), tenant, alias)
+    own = logical(None, scoped.group, scoped.rest)
+    return Target("key", own, scoped.tenant, alias) if own else Target("tenant", "", scoped.tenant, alias)
+
+
+def _key(key: str, alias: str | None) -> Target:
+    """One entry by its key; without a tenant it means the entry of that name of shared data and of every tenant."""
+    target, scoped = of_key(key, alias), split(key)
+    return replace(target, tenant=ALL) if scoped is not None and scoped.tenant is None else target
 
 
 def _below(group: str, tenant: str | All, alias: str | None) -> Iterable[Target]:
@@ -143,20 +151,42 @@ def glob(pattern: str) -> re.Pattern[str]:
             pieces.append("")
         elif char == "?":
             pieces[-1] += "."
-        elif char == "\\" and i + 1 < len(pattern):
-            i += 1
-            pieces[-1] += re.escape(pattern[i])
-        elif char == "[" and (end := pattern.find("]", i + 2)) > 0:
-            chosen, refused = pattern[i + 1 : end], ""
-            if chosen.startswith("^"):
-                chosen, refused = chosen[1:], "^"
-            pieces[-1] += "[" + refused + re.escape(chosen).replace(r"\-", "-") + "]"
-            i = end
+        elif char == "[":
+            piece, i = _one_of(pattern, i + 1)
+            pieces[-1] += piece
         else:
-            pieces[-1] += re.escape(char)
+            if char == "\\" and i + 1 < len(pattern):
+                i += 1
+            pieces[-1] += re.escape(pattern[i])
         i += 1
     first, *rest = pieces
     if not rest:
         return re.compile(first, re.DOTALL)
     middle = "".join(f"(?>.*?{piece})" for piece in rest[:-1])
     return re.compile(f"{first}{middle}.*{rest[-1]}", re.DOTALL)
+
+
+def _one_of(pattern: str, i: int) -> tuple[str, int]:
+    """
+    Translate what stands in brackets from `i` on, as Redis reads it.
+
+    A range may run backwards, its end may be any character, also `]`; without a closing bracket the rest of the pattern
+    is in it; empty brackets match nothing.
+    Returns: the expression, and where it ends in the pattern.
+    """
+    is_negated = pattern[i : i + 1] == "^"
+    i, chosen = i + is_negated, ""
+    while i < len(pattern) and pattern[i] != "]":
+        if pattern[i] == "\\" and i + 1 < len(pattern):
+            i += 1
+            chosen += re.escape(pattern[i])
+        elif pattern[i + 1 : i + 2] == "-" and i + 2 < len(pattern):
+            low, high = sorted((pattern[i], pattern[i + 2]))
+            chosen += f"{re.escape(low)}-{re.escape(high)}"
+            i += 2
+        else:
+            chosen += re.escape(pattern[i])
+        i += 1
+    if not chosen:
+        return ("." if is_negated else "(?!)"), i
+    return f"[{'^' * is_negated}{chosen}]", i

@@ -70,7 +70,9 @@ def gather(pending: Pending, connection: BaseDatabaseWrapper | None = None) -> D
     for (who, name), asked in pending.explicit.items():
         targets.update(asked)
         names.append(name)
-        source = source or who
+        # Rules trust the list of tenants and look for no plain keys; who invalidates by hand must get no less for that.
+        if not source or any(target.kind != "key" for target in asked):
+            source = who
     if not targets:
         return None
     rule_names = tuple(dict.fromkeys([*(r.name for r in fired), *(edited.rules if edited else ())]))
