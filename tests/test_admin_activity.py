@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from cacheadmin.admin import lines
+from cacheadmin.admin import lines, summed, timeline
 from cacheadmin.admin.access import access_of
 from cacheadmin.admin.views.activity import SHOWN
 from cacheadmin.connections import forget_links
@@ -384,10 +384,24 @@ def test_what_happened_by_itself_has_targets_that_can_be_opened(amira, shops) ->
     tenant = str(shops[0].pk)
     by_rule(tenant)
     by_rule(EVERY_TENANT, name="gold rate", what="tenant")
-    found, _ = lines.newest(lines.Wish(access_of(amira)), 10)
+    found, _ = timeline.newest(lines.Wish(access_of(amira)), 10)
     assert {line.who: line.targets for line in found} == {
         "stock": (Target("group", "inventory_list", tenant, "query"),),
         "gold rate": (),
     }
     assert {line.who: line.what for line in found}["gold rate"] == "everything"
     assert ALL.value == EVERY_TENANT
+
+
+def test_the_overviews_few_lines_are_not_all_of_rules(amira, shops) -> None:
+    for i in range(8):
+        for shop in shops:
+            by_rule(str(shop.pk), name=f"rule {i}", times=5)
+    by_rule(str(shops[0].pk), name="rule 0", source="relay")
+    row(ago=7200, what="by hand")
+    found = timeline.latest(access_of(amira), 0.0, 6)
+    assert [line.what for line in found if line.pk] == ["by hand"]
+    assert len([line for line in found if line.pk is None]) == 3
+    by_name = {line.who: line for line in summed.folded(summed.by_itself(lines.Wish(access_of(amira)), 0.0))}
+    assert (by_name["rule 0"].count, by_name["rule 1"].count) == (11, 10)
+    assert set(by_name["rule 1"].tenants) == {str(shop.pk) for shop in shops}

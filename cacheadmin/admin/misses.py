@@ -15,6 +15,7 @@ from cacheadmin.admin import formats, ids, naming, paging
 from cacheadmin.admin.pages import Page
 from cacheadmin.functions import registry
 from cacheadmin.overview import Figures, Overview, Ranking
+from cacheadmin.overview.figures import READS_TO_JUDGE
 from cacheadmin.tenancy import tenancy
 
 TENANTS_COUNTED: Final = 50
@@ -41,6 +42,11 @@ class Row:
     entries: str = formats.UNKNOWN
     size: str = formats.UNKNOWN
     is_sum: bool = False
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether its hit ratio fell, with reads enough to say so."""
+        return self.figures.is_worse and self.figures.reads >= READS_TO_JUDGE
 
 
 @dataclass(frozen=True, slots=True)

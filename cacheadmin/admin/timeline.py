@@ -1,172 +1,42 @@
-"""What happened to an entry and to the scopes it stands on, newest first, with the gaps between."""
+"""Activity in one order of time: what the database keeps, and what the counters know of the last 24 hours."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
 
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
-
-from cacheadmin import browser
-from cacheadmin.exceptions import CacheAdminError, CacheAway
-from cacheadmin.models import Activity
-from cacheadmin.stats import EVERY_TENANT, OTHER, Mark
-from cacheadmin.stats.history import DroppedLine, Reader
-from cacheadmin.stats.layout import DAY
-from cacheadmin.targets import ALL, Target
-
-from . import formats, history
-from .pages import Page
-
-LINES: Final = 12
-GAP_SECONDS: Final = 60.0
+from cacheadmin.admin.access import Access
+from cacheadmin.admin.lines import Line, Wish, line_of, rows_for
+from cacheadmin.admin.summed import BY_ITSELF, FOLDED_SECONDS, by_itself, folded
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The entry whose history is told."""
-
-    alias: str
-    tenant: str | None
-    group: str
-    key: str = ""
-    tags: tuple[str, ...] = ()
-
-    def is_hit_by(self, target: Target) -> bool:
-        """Say whether an invalidation reached it."""
-        return browser.covers(target, self.alias, self.tenant, self.group, self.tags, self.key)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of the history. A gap has no time of its own."""
-
-    text: str
-    sign: str
-    """`computed`, `dropped`, `deploy` or `gap`."""
-    at: float | None = None
-    url: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What the counters know of the last 24 hours."""
-
-    lines: Sequence[DroppedLine] = ()
-    marks: Sequence[Mark] = field(default_factory=tuple)
-
-
-def story() -> Story:
-    """Return what the counters know of the last day; nothing while Redis is away. Cost: 1 round trip."""
-    now, reader = time.time(), Reader()
-    lines, marks = reader.dropped(now - DAY, now), reader.marks(now - DAY, now)
-    try:
-        reader.run()
-    except CacheAway:
-        return Story()
-    return Story(lines.value, marks.value)
-
-
-def target_of(line: DroppedLine) -> Target | None:
-    """Return what a line of the counters says was invalidated; None if it names nothing that could be."""
-    kind, _space, name = line.what.partition(" ")
-    try:
-        whose = ALL if line.tenant in (EVERY_TENANT, OTHER) else line.tenant
-        return Target(kind, name, whose, line.alias)  # type: ignore[arg-type]  # checked by Target
-    except CacheAdminError:
-        return None
-
-
-def what_of(target: Target) -> str:
-    """Return the beginning of a sentence: `Group inventory_list`, `Tag branch:2`, "Everything"."""
-    words = {
-        "tenant": _("Everything of the tenant"),
-        "group": _("Group %(name)s"),
-        "prefix": _("Groups %(name)s…"),
-        "tag": _("Tag %(name)s"),
-        "key": _("This entry"),
-        "pattern": _("Pattern %(name)s"),
-    }
-    return words[target.kind] % {"name": target.name}
-
-
-def events(
-    page: Page, subject: Subject, rows: Iterable[Activity], told: Story, computed: tuple[float, str] | None
-) -> list[Event]:
+def newest(wish: Wish, limit: int) -> tuple[list[Line], bool]:
     """
-    Return the history of an entry, at most 12 events. `computed` is when and how its value was made.
+    Return up to `limit` lines, newest first, and whether there are more.
 
-    Cost: none; `rows` and `told` were read before.
+    Cost:    one query and one round trip; while Redis is away only what the database knows.
     """
-    found: list[Event] = [Event(computed[1], "computed", computed[0])] if computed else []
-    for row in rows:
-        if hits := [target for target in history.targets_of(row) if subject.is_hit_by(target)]:
-            text = _("%(what)s invalidated by %(who)s.") % {"what": what_of(hits[0]), "who": row.who}
-            found.append(Event(text, "dropped", row.at.timestamp(), page.url("cacheadmin_activity_detail", row.pk)))
-    found += _automatic(subject, told.lines)
-    found += (
-        Event(_("Release %(name)s.") % {"name": m.text}, "deploy", m.at) for m in told.marks if m.kind == "deploy"
-    )
-    found.sort(key=lambda event: -(event.at or 0))
-    return list(_with_gaps(found[:LINES]))
+    rows = [line_of(row, wish.access) for row in rows_for(wish)[: limit + 1]]
+    since = rows[-1].at if len(rows) > limit else wish.since
+    found = [*rows, *(line for line in by_itself(wish, since) if wish.before is None or line.place < wish.before)]
+    found.sort(key=_place, reverse=True)
+    return found[:limit], len(found) > limit
 
 
-def _automatic(subject: Subject, lines: Iterable[DroppedLine]) -> Iterable[Event]:
-    """Yield one event for each minute and cause: what rules and code dropped."""
-    seen: dict[tuple[int, str, str], tuple[Target, int]] = {}
-    for line in lines:
-        target = target_of(line) if line.source != "user" else None
-        if target is not None and subject.is_hit_by(target):
-            known = seen.get((line.at, line.source, line.name))
-            if known is None or known[1] < line.count:
-                seen[line.at, line.source, line.name] = (target, line.count)
-    for (at, source, name), (target, count) in seen.items():
-        words = {"what": what_of(target), "who": history.by_label(source, name), "n": formats.number(count)}
-        text = (
-            ngettext("%(what)s invalidated by %(who)s.", "%(what)s invalidated by %(who)s, %(n)s times.", count) % words
-        )
-        yield Event(text, "dropped", float(at))
+def latest(access: Access, since: float, limit: int) -> list[Line]:
+    """
+    Return what changed last: rows and marks, and of what happened by itself one line a rule, since `since`.
+
+    Rules take at most half of the lines, so that what a person did is not pushed out by what happens all the time.
+    Cost:    one query and one round trip.
+    """
+    wish = Wish(access)
+    rows = [line_of(row, access) for row in rows_for(wish)[:limit]]
+    found = by_itself(wish, max(since, time.time() - FOLDED_SECONDS))
+    marks = [line for line in found if line.source not in BY_ITSELF]
+    rules = sorted(folded(line for line in found if line.source in BY_ITSELF), key=_place, reverse=True)
+    lines = sorted([*rows, *marks, *rules[: limit // 2]], key=_place, reverse=True)
+    return lines[:limit]
 
 
-def _with_gaps(found: Sequence[Event]) -> Iterable[Event]:
-    """Yield events with a line for each quiet time of more than a minute between them, up to now."""
-    later = time.time()
-    for event in found:
-        at = event.at or later
-        if later - at > GAP_SECONDS:
-            text = _("%(time)s, no invalidation") % {"time": formats.duration((later - at) // 60 * 60)}
-            yield Event(text, "gap")
-        yield event
-        later = at
-
-
-def since(
-    scope: browser.Scope, subject: Subject, rows: Iterable[Activity], lines: Iterable[DroppedLine]
-) -> float | None:
-    """Return when a scope was invalidated last, as far as is known; None if it is not."""
-    found = []
-    for row in rows:
-        if any(_is_scope(target, scope, subject) for target in history.targets_of(row)):
-            found.append(row.at.timestamp())
-            break
-    for line in lines:
-        target = target_of(line)
-        if target is not None and _is_scope(target, scope, subject):
-            found.append(float(line.at))
-            break
-    return max(found, default=None)
-
-
-def _is_scope(target: Target, scope: browser.Scope, subject: Subject) -> bool:
-    if target.alias not in (None, subject.alias) or target.tenant not in (ALL, subject.tenant):
-        return False
-    if scope.kind == "tenant":
-        return target.kind == "tenant"
-    if scope.kind == "tag":
-        return target.kind == "tag" and target.name == scope.name
-    return (target.kind == "group" and target.name == scope.name) or (
-        target.kind == "prefix" and scope.name.startswith(target.name)
-    )
+def _place(line: Line) -> tuple[float, str]:
+    return line.place

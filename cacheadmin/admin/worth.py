@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
+from cacheadmin.admin import formats
+from cacheadmin.conf import cache_settings
 from cacheadmin.exceptions import InvalidRule
 from cacheadmin.functions import CachedFunction
 from cacheadmin.overview import Figures
@@ -85,3 +88,30 @@ def where_is(function: Function) -> str:
     except (OSError, TypeError):
         return str(made.__module__)
     return f"{made.__module__.replace('.', '/')}.py:{line}"
+
+
+def timeout_text(function: Function) -> str:
+    """Return for how long its entries are kept, in words."""
+    seconds = function.timeout
+    if seconds is not None and not isinstance(seconds, int | float):
+        seconds = cache_settings(function.alias).get("TIMEOUT", 300)
+    return _("for ever") if seconds is None else formats.duration(seconds)
+
+
+def whose_text(function: Function) -> str:
+    """Return how it is known whose an entry is, in words."""
+    if function.tenant_parameter:
+        return _("the tenant in the argument %(name)s") % {"name": function.tenant_parameter}
+    if function.shared:
+        return _("shared on purpose")
+    return _("the tenant active in the context, else shared")
+
+
+def warmed_text(function: Function) -> str:
+    """Return what warming calls it with, in words."""
+    if function.warm_with is None:
+        return _("nothing")
+    if callable(function.warm_with):
+        return _("computed for each tenant")
+    count = len(list(function.warm_with))
+    return ngettext("%(n)s call for each tenant", "%(n)s calls for each tenant", count) % {"n": formats.number(count)}

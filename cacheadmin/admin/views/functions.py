@@ -10,14 +10,12 @@ from typing import Any, Final
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from cacheadmin import browser
 from cacheadmin.admin import figures, formats, ids, naming, one_group, paging, worth
 from cacheadmin.admin.misses import a_minute
 from cacheadmin.admin.pages import Crumb, Figure, Note, Page
 from cacheadmin.browser import GroupCount
-from cacheadmin.conf import cache_settings
 from cacheadmin.functions import registry
 from cacheadmin.overview import RANGES, Figures, group_rows
 from cacheadmin.rules import Rule
@@ -84,33 +82,6 @@ class TenantRow:
     figures: Figures
     requests: str
     misses: str
-
-
-def timeout_text(function: worth.Function) -> str:
-    """Return for how long its entries are kept, in words."""
-    seconds = function.timeout
-    if seconds is not None and not isinstance(seconds, int | float):
-        seconds = cache_settings(function.alias).get("TIMEOUT", 300)
-    return _("for ever") if seconds is None else formats.duration(seconds)
-
-
-def whose_text(function: worth.Function) -> str:
-    """Return how it is known whose an entry is, in words."""
-    if function.tenant_parameter:
-        return _("the tenant in the argument %(name)s") % {"name": function.tenant_parameter}
-    if function.shared:
-        return _("shared on purpose")
-    return _("the tenant active in the context, else shared")
-
-
-def warmed_text(function: worth.Function) -> str:
-    """Return what warming calls it with, in words."""
-    if function.warm_with is None:
-        return _("nothing")
-    if callable(function.warm_with):
-        return _("computed for each tenant")
-    count = len(list(function.warm_with))
-    return ngettext("%(n)s call for each tenant", "%(n)s calls for each tenant", count) % {"n": formats.number(count)}
 
 
 def held_by(page: Page, alias: str | None) -> dict[Key, Held] | None:
@@ -193,7 +164,7 @@ class FunctionList(Page):
                     figures=counted,
                     saved=counted.saved,
                     held=held.get(key, Held(0, 0, 0, False)) if held is not None else None,
-                    timeout=timeout_text(function),
+                    timeout=worth.timeout_text(function),
                     is_warmed=function.warm_with is not None,
                     rules=dropped_by,
                     advice=worth.advice(function, counted, len(dropped_by)),
@@ -255,9 +226,9 @@ class FunctionDetail(Page):
             },
             where=worth.where_is(found),
             signature=f"{found.name.rpartition('.')[2]}{found.arguments.signature}",
-            timeout=timeout_text(found),
-            whose=whose_text(found),
-            warmed=warmed_text(found),
+            timeout=worth.timeout_text(found),
+            whose=worth.whose_text(found),
+            warmed=worth.warmed_text(found),
             tags=_("computed") if callable(found.tags) else ", ".join(found.tags),
             span=span,
             strip=self._strip(numbers, held.get(key) if held is not None else None),

@@ -11,11 +11,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import doctor, overview
-from cacheadmin.admin import figures, formats, lines, paging, verdict
+from cacheadmin.admin import activity_rows, figures, formats, lines, paging, timeline, verdict
 from cacheadmin.admin.misses import misses
 from cacheadmin.admin.pages import Crumb, Page, standing_notes
 from cacheadmin.admin.series import SMALL, sheet_of
-from cacheadmin.admin.views import activity, health
+from cacheadmin.admin.views import health
 from cacheadmin.overview import RANGES
 from cacheadmin.tenancy import Everyone
 
@@ -45,7 +45,7 @@ def context_of(page: Page) -> dict[str, Any]:
         text = ngettext("%(n)s more in Health", "%(n)s more in Health", more)
     is_empty = any(note.kind == "empty" for note in found.notes)
     sheet = sheet_of(found) if found.is_known and not is_empty else None
-    changed, _more = lines.newest(lines.Wish(access), CHANGED)
+    changed = timeline.latest(access, found.now - span.seconds, CHANGED)
     return {
         "access": access,
         "span": span,
@@ -59,7 +59,7 @@ def context_of(page: Page) -> dict[str, Any]:
         "sheet_json": sheet.to_json() if sheet else None,
         "small_charts": [chart for chart in sheet.charts if chart.name in SMALL] if sheet else [],
         "misses": misses(page, found, wish, span.alias) if found.is_known else None,
-        "changed": activity.rows_of(page, changed),
+        "changed": activity_rows.rows_of(page, changed),
         "aliases": verdict.alias_lines(page, found),
         "functions_url": page.url("cacheadmin_function_list"),
         "health_url": page.url("cacheadmin_health"),

@@ -1,0 +1,148 @@
+"""What rules and code did by themselves, and marks: from the counters, summed up by minute and known for 24 hours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Final
+
+from django.utils.translation import gettext as _
+
+from cacheadmin.admin.lines import Line, Wish
+from cacheadmin.exceptions import CacheAway, InvalidTarget
+from cacheadmin.stats import EVERY_TENANT
+from cacheadmin.stats.counts import OTHER
+from cacheadmin.stats.history import DroppedLine, Later, Reader
+from cacheadmin.targets import Target
+from cacheadmin.tenancy import Everyone
+
+BY_ITSELF: Final = ("rule", "relay", "code")
+"""Sources that leave no row: only how many times a minute is known."""
+
+MARKS: Final = ("deploy", "server", "away", "back")
+"""Marks that leave no row either."""
+
+SUMMED_SECONDS: Final = 24 * 3600
+FOLDED_SECONDS: Final = 3 * 3600
+"""How far back the overview's few lines look; it asks every ten seconds."""
+
+
+def by_itself(wish: Wish, since: float) -> list[Line]:
+    """
+    Return what rules and code did between `since` and the wish's end, one line a rule, tenant and minute.
+
+    Cost:    one round trip; nothing is returned while Redis is away, or where the wish rules it out.
+    """
+    until = min(wish.until, time.time() + 60)
+    since = max(since, until - SUMMED_SECONDS)
+    if wish.state not in ("", "done") or wish.source in ("user", "command") or until <= since:
+        return []
+    reader = Reader()
+    dropped: Later[list[DroppedLine]] = reader.dropped(since, until)
+    marks = reader.marks(since, until)
+    try:
+        reader.run()
+    except CacheAway:
+        return []
+    lines = list(_summed(line for line in dropped.value if _is_wanted(line, wish)))
+    if not (wish.tenant or wish.who or wish.source or wish.rules is not None or wish.access.is_bound):
+        lines += [
+            Line(mark.at, f"m{mark.kind}", mark.kind, "", _marked(mark.kind, mark.text), tenants=Everyone.EVERYONE)
+            for mark in marks.value
+            if mark.kind in MARKS
+        ]
+    return [line for line in lines if since - 60 <= line.at <= until]
+
+
+def _is_wanted(line: DroppedLine, wish: Wish) -> bool:
+    if line.source not in BY_ITSELF or (wish.source and line.source != wish.source):
+        return False
+    if line.tenant != EVERY_TENANT and (line.tenant == OTHER or not wish.access.sees(line.tenant)):
+        return not wish.access.is_bound and not wish.tenant
+    if wish.tenant and line.tenant not in (wish.tenant, EVERY_TENANT):
+        return False
+    if wish.rules is not None and not wish.rules.intersection(line.name.split(", ")):
+        return False
+    return not wish.who or wish.who == line.name
+
+
+@dataclass(slots=True)
+class _Sum:
+    whats: dict[str, None] = field(default_factory=dict)
+    aliases: set[str] = field(default_factory=set)
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def _summed(lines: Iterable[DroppedLine]) -> Iterator[Line]:
+    sums: dict[tuple[int, str, str, str | None], _Sum] = {}
+    for line in lines:
+        found = sums.setdefault((line.at, line.source, line.name, line.tenant), _Sum())
+        found.whats[line.what] = None
+        found.aliases.add(line.alias)
+        found.counts[line.alias, line.what] = found.counts.get((line.alias, line.what), 0) + line.count
+    for (at, source, name, tenant), found in sums.items():
+        digest = blake2b(f"{source}\0{name}\0{tenant}".encode(), digest_size=8).hexdigest()
+        is_all = tenant in (EVERY_TENANT, OTHER)
+        yield Line(
+            at=float(at),
+            key=f"a{digest}",
+            kind="invalidate",
+            source=source,
+            what=_whats(found.whats),
+            who="" if name == OTHER else name,
+            tenants=Everyone.EVERYONE if is_all else (tenant,),
+            targets=tuple(_targets(found.whats, None if is_all else tenant, is_all, found.aliases)),
+            count=max(found.counts.values()),  # one deed that drops several things, in several aliases, is one time
+        )
+
+
+def _whats(whats: Iterable[str]) -> str:
+    names = [_what(what) for what in sorted(whats)]
+    return ", ".join(names[:3]) + (_(" and %(n)s more") % {"n": len(names) - 3} if len(names) > 3 else "")
+
+
+def _what(what: str) -> str:
+    kind, _space, name = what.partition(" ")
+    words = {"tenant": _("everything"), "group": name, "key": name, "prefix": f"{name}…"}
+    return words.get(kind) or (_("tag %(name)s") % {"name": name} if kind == "tag" else what)
+
+
+def _targets(whats: Iterable[str], tenant: str | None, is_all: bool, aliases: set[str]) -> Iterator[Target]:
+    if is_all:
+        return
+    alias = next(iter(aliases)) if len(aliases) == 1 else None
+    for what in sorted(whats):
+        kind, _space, name = what.partition(" ")
+        try:
+            yield Target(kind, name, tenant, alias)  # type: ignore[arg-type]  # checked by Target
+        except InvalidTarget:
+            continue
+
+
+def _marked(kind: str, text: str) -> str:
+    return {
+        "deploy": _("Release %(text)s"),
+        "server": _("Another server answers, or the same one restarted (%(text)s)"),
+        "away": _("Redis stopped answering (%(text)s)"),
+        "back": _("Redis answers again (%(text)s)"),
+    }[kind] % {"text": text}
+
+
+def folded(found: Iterable[Line]) -> Iterator[Line]:
+    """Put the minutes and tenants of each rule together; what a relay did for a rule is the rule's."""
+    by_name: dict[str, list[Line]] = {}
+    for line in found:
+        by_name.setdefault(line.who if line.source != "code" else "", []).append(line)
+    for some in by_name.values():
+        some.sort(key=lambda line: line.at)
+        whose = {tenant for line in some if not isinstance(line.tenants, Everyone) for tenant in line.tenants}
+        is_all = any(isinstance(line.tenants, Everyone) for line in some)
+        yield replace(
+            some[-1],
+            tenants=Everyone.EVERYONE if is_all else tuple(sorted(whose, key=str)),
+            targets=some[-1].targets if len(whose) < 2 else (),
+            count=sum(line.count for line in some),
+            since=some[0].at,
+        )
