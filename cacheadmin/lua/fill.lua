@@ -8,14 +8,15 @@ ARGV[4]  bytes   token                ARGV[5]  bytes  the epochs of the stamp, j
 ARGV[6]  0 | 1   leased: the lease ends with the fill     ARGV[7]  int  ms that epochs must still live, 0 for ever
 ARGV[8]  0 | 1   only if no valid value is there (`add`)
 Returns  1 stored, 0 refused
-Cost     O(log n) and at most 16 dead members pruned; all keys share one hash tag
+Cost     O(log n) and at most 28 dead members pruned; all keys share one hash tag
 ]]
 local life = tonumber(ARGV[7])
 
+-- extended an hour ahead of need, so that not every call writes
 local function outlive(key)
   local left = redis.call('PTTL', key)
   if left < 0 then return end
-  if life == 0 then redis.call('PERSIST', key) elseif left < life then redis.call('PEXPIRE', key, life) end
+  if life == 0 then redis.call('PERSIST', key) elseif left < life - 3600000 then redis.call('PEXPIRE', key, life) end
 end
 
 local held = redis.call('MGET', unpack(KEYS))
@@ -57,8 +58,10 @@ else
 end
 local dead = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 12)
 local values = string.sub(KEYS[1], 1, #KEYS[1] - #ARGV[3])
-for _, member in ipairs(redis.call('ZRANDMEMBER', KEYS[3], 4)) do
-  if redis.call('EXISTS', values .. member) == 0 then dead[#dead + 1] = member end
+if string.byte(ARGV[4], 1) < 64 then  -- one fill in four looks for members whose values were evicted
+  for _, member in ipairs(redis.call('ZRANDMEMBER', KEYS[3], 16)) do
+    if redis.call('EXISTS', values .. member) == 0 then dead[#dead + 1] = member end
+  end
 end
 if #dead > 0 then redis.call('ZREM', KEYS[3], unpack(dead)) end
 return 1

@@ -16,10 +16,11 @@ local function born(key, value)
   if life > 0 then redis.call('SET', key, value, 'PX', life) else redis.call('SET', key, value) end
 end
 
+-- extended an hour ahead of need, so that not every call writes
 local function outlive(key, ms)
   local left = redis.call('PTTL', key)
   if left < 0 then return end
-  if ms == 0 then redis.call('PERSIST', key) elseif left < ms then redis.call('PEXPIRE', key, ms) end
+  if ms == 0 then redis.call('PERSIST', key) elseif left < ms - 3600000 then redis.call('PEXPIRE', key, ms) end
 end
 
 local got = redis.call('MGET', unpack(KEYS))

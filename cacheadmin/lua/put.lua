@@ -15,10 +15,11 @@ local function born(key, value)
   if life > 0 then redis.call('SET', key, value, 'PX', life) else redis.call('SET', key, value) end
 end
 
+-- extended an hour ahead of need, so that not every call writes
 local function outlive(key)
   local left = redis.call('PTTL', key)
   if left < 0 then return end
-  if life == 0 then redis.call('PERSIST', key) elseif left < life then redis.call('PEXPIRE', key, life) end
+  if life == 0 then redis.call('PERSIST', key) elseif left < life - 3600000 then redis.call('PEXPIRE', key, life) end
 end
 
 local got = redis.call('MGET', KEYS[1], KEYS[5], KEYS[6])

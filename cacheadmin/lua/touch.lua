@@ -17,7 +17,7 @@ local timeout, life = tonumber(ARGV[2]), tonumber(ARGV[4])
 for i = 2, 5 do
   local left = redis.call('PTTL', KEYS[i])
   if left >= 0 then
-    if life == 0 then redis.call('PERSIST', KEYS[i]) elseif left < life then redis.call('PEXPIRE', KEYS[i], life) end
+    if life == 0 then redis.call('PERSIST', KEYS[i]) elseif left < life - 3600000 then redis.call('PEXPIRE', KEYS[i], life) end
   end
 end
 local expiry = '+inf'

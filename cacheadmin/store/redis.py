@@ -429,8 +429,12 @@ def _stand(epochs: tuple[bytes | None, ...]) -> bool:
 
 
 def _life(ttl_ms: int) -> int:
-    """Return the ms that what an entry stands on must live: longer than the entry and any lease; 0 for ever."""
-    return ttl_ms + LONGEST_LEASE_MS if ttl_ms else 0
+    """
+    Return the ms that what an entry stands on must live: longer than the entry and any lease; 0 for ever.
+
+    One lease more than needed: the scripts extend it only when that hour is used up, so that not every call writes.
+    """
+    return ttl_ms + 2 * LONGEST_LEASE_MS if ttl_ms else 0
 
 
 def _literal(text: str) -> str:
