@@ -45,11 +45,13 @@ class ConsoleButtons(Base):
     """What both mixins share: buttons on the change page, above the template that the site chose."""
 
     cache_actions: tuple[str, ...] = ()
+    """Names of the actions that a mixin adds; a ModelAdmin may have several mixins."""
 
     def __init__(self, model: Any, admin_site: admin.AdminSite) -> None:
         super().__init__(model, admin_site)
         if self.actions is not None:  # None: the site wants no actions on this list
-            self.actions = [*self.actions, *(name for name in self.cache_actions if name not in self.actions)]
+            ours = [name for base in reversed(type(self).__mro__) for name in vars(base).get("cache_actions", ())]
+            self.actions = list(dict.fromkeys([*self.actions, *ours]))
         self._site_template: Any = self.change_form_template
         self.change_form_template = "admin/cacheadmin/host/change_form.html"  # type: ignore[misc]  # Django reads it here
 
@@ -230,7 +232,7 @@ class TenantCacheMixin(ConsoleButtons):
         return f"{url_to(self.admin_site, page)}?on={token}"
 
     @admin.action(
-        description=gettext_lazy("Invalidate caches of selected %(verbose_name_plural)s…"),
+        description=gettext_lazy("Invalidate everything cached for selected %(verbose_name_plural)s…"),
         permissions=["invalidate_caches"],
     )
     def invalidate_tenants(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:
