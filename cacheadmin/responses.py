@@ -11,7 +11,6 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
-from django.utils.cache import cc_delim_re
 from django.utils.module_loading import import_string
 
 from . import invalidation
@@ -37,7 +36,7 @@ class Kept:
             return {"kind": "data", "data": response}
         if response.status_code != 200 or response.streaming or response.cookies:
             return None
-        directives = {d.strip().lower().split("=")[0] for d in cc_delim_re.split(response.get("Cache-Control", ""))}
+        directives = {d.strip().lower().split("=")[0] for d in response.get("Cache-Control", "").split(",")}
         if directives & {"private", "no-store"} or "*" in varies(response):
             return None
         headers = [(name, value) for name, value in response.items() if name.lower() != "x-cache"]
@@ -63,7 +62,7 @@ class Kept:
 
 def varies(response: HttpResponseBase) -> tuple[str, ...]:
     """Return the names in a response's `Vary`, lower case, sorted."""
-    return tuple(sorted({name.strip().lower() for name in cc_delim_re.split(response.get("Vary", "")) if name.strip()}))
+    return tuple(sorted({name.strip().lower() for name in response.get("Vary", "").split(",") if name.strip()}))
 
 
 class CachedView:
