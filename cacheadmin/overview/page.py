@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias, TypeVar
 
 from ..exceptions import CacheAway
 from ..stats import EVERY_TENANT, OTHER, Mark
-from ..stats.history import Numbers, Reader
+from ..stats.history import Group, Numbers, Reader
 from ..stats.layout import MINUTE, starts
 from ..tenancy import Everyone
 from .figures import Figure, figure, figures, hit_ratio, percentile_ms, total
@@ -17,9 +17,14 @@ from .health import AliasRow, Server, alias_rows, look
 from .notes import Note, away, cause_of, deploy_at, fell_at
 from .ranges import DEFAULT_RANGE, RANGES, Now, Range, Span
 from .ranking import Order, Ranking, Row, fallen_of, rank, worst_of
-from .rows import Allowed, Group, dropped_a_minute, fold, summed
+from .rows import Allowed, dropped_a_minute, fold, summed
 from .series import Series, by_step, series
 from .sources import Sources, read
+
+K = TypeVar("K")
+
+Lines: TypeAlias = dict[K, dict[int, float | None]]
+"""Name -> beginning of a bucket -> hit ratio."""
 
 UNKNOWN: Final = Figure()
 
@@ -133,7 +138,9 @@ class _Page:
         coarse, newest = fold(self.read.tenants, self._whose), self._recent_tenants()
         tenants = rank(coarse, newest, self.order, is_other=is_other_tenant)
         worst, fallen = worst_of(newest, is_other=is_other_tenant), fallen_of(coarse, newest, is_other=is_other_tenant)
-        lines = self._lines({row.name[0] for row in fallen} | ({worst.name[0]} if worst else set()))
+        groups = fallen_of(fold(self.read.groups, self._of_alias), self._recent_groups(), is_other=is_other_group)
+        names = {row.name[0] for row in fallen} | ({worst.name[0]} if worst else set())
+        lines, group_lines = self._lines(names, [row.name for row in groups])
         points = self._series(lines.get(worst.name[0]) if worst else None)
         is_all = isinstance(self.allowed, Everyone)
         shown = [s for s in servers if self.alias is None or self.alias in s.aliases]
@@ -144,7 +151,7 @@ class _Page:
             notes=(
                 *away(servers),
                 *(self._tenant_note(row, lines.get(row.name[0], {})) for row in fallen),
-                *self._group_notes(),
+                *(self._group_note(row, group_lines[row.name]) for row in groups),
                 *([Note("empty")] if self.read.is_empty else ()),
             ),
             strip=self._strip(points, shown if is_all else [], waiting, lag_seconds),
@@ -225,19 +232,27 @@ class _Page:
         coarse = fold(self.read.groups, self._of_alias)
         return rank(coarse, newest, self.order, is_other=is_other_group, dropped=dropped)
 
-    def _lines(self, tenants: set[str | None]) -> dict[str | None, dict[int, float | None]]:
-        """Return the hit ratio of some tenants at each point of the chart. Cost: one round trip; none for no tenant."""
-        if not tenants:
-            return {}
+    def _lines(self, tenants: set[str | None], groups: list[Group]) -> tuple[Lines[str | None], Lines[Group]]:
+        """Return the hit ratios of some tenants and groups, point by point. Cost: at most one round trip."""
+        of_tenants: Lines[str | None] = {tenant: {} for tenant in tenants}
+        of_groups: Lines[Group] = {group: {} for group in groups}
         reader, step = Reader(), self.span.within.tenant_step
-        asked = reader.tenants(starts(step, self.span.since, self.span.now), step, tenants)
-        reader.run()
-        found: dict[str | None, dict[int, float | None]] = {tenant: {} for tenant in tenants}
-        for start, names in fold(asked.value, self._whose).items():
-            for (tenant,), numbers in names.items():
-                for point in range(start, start + step, self.step):
-                    found[tenant][point] = hit_ratio(numbers)
-        return found
+        times = starts(step, self.span.since, self.span.now)
+        asked = reader.tenants(times, step, tenants)
+        is_all = isinstance(self.allowed, Everyone)
+        asked_groups = reader.groups(times, step, groups if is_all else [])
+        if tenants or (groups and is_all):
+            reader.run()
+            for start, names in fold(asked.value, self._whose).items():
+                for (tenant,), numbers in names.items():
+                    for point in range(start, start + step, self.step):
+                        of_tenants[tenant][point] = hit_ratio(numbers)
+        # Counts of one tenant's groups are kept by ten minutes only.
+        fine = asked_groups.value if groups and is_all else self.read.groups
+        for start, by_group in fine.items():
+            for group in groups:
+                of_groups[group][start] = hit_ratio(by_group.get(group))
+        return of_tenants, of_groups
 
     # --- notes ------------------------------------------------------------------------------------------------------
 
@@ -254,22 +269,16 @@ class _Page:
             deploy=deploy_at(self.read.marks, since),
         )
 
-    def _group_notes(self) -> list[Note]:
-        notes, coarse = [], fold(self.read.groups, self._of_alias)
-        for row in fallen_of(coarse, self._recent_groups(), is_other=is_other_group):
-            before = (row.figures.hit_ratio or 0.0) - (row.figures.change or 0.0)
-            since = fell_at({start: hit_ratio(names.get(row.name)) for start, names in coarse.items()}, before)
-            alias, group = row.name
-            notes.append(
-                Note(
-                    "group",
-                    aliases=(alias,),
-                    group=group,
-                    hit_ratio=row.figures.hit_ratio,
-                    before=before,
-                    since=since,
-                    cause=cause_of(self.read.lines, since, self.span.now, group=group) if since else None,
-                    deploy=deploy_at(self.read.marks, since),
-                )
-            )
-        return notes
+    def _group_note(self, row: Row[Group], ratios: Mapping[int, float | None]) -> Note:
+        (alias, group), before = row.name, (row.figures.hit_ratio or 0.0) - (row.figures.change or 0.0)
+        since = fell_at(ratios, before)
+        return Note(
+            "group",
+            aliases=(alias,),
+            group=group,
+            hit_ratio=row.figures.hit_ratio,
+            before=before,
+            since=since,
+            cause=cause_of(self.read.lines, since, self.span.now, group=group) if since else None,
+            deploy=deploy_at(self.read.marks, since),
+        )

@@ -6,9 +6,10 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
+from ..stats.history import Buckets
 from .figures import READS_TO_JUDGE, Figures, figures
 from .ranges import Now
-from .rows import Buckets, changes, fold, summed
+from .rows import changes, fold, summed
 
 K = TypeVar("K", bound=Hashable)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
 from ..stats import EVERY_TENANT, OTHER
-from ..stats.history import DroppedLine, Later, Numbers, Reader
+from ..stats.history import Buckets, DroppedLine, Group, Later, Numbers, Reader
 from ..stats.layout import DAY, MINUTE, TEN_MINUTES, starts
 from ..tenancy import Everyone
 from .figures import Figures, figures, hit_ratio, median_of, total
@@ -19,11 +19,6 @@ N = TypeVar("N", bound=Hashable)
 
 Allowed: TypeAlias = Collection[str | None] | Everyone
 """The tenants to count, None being shared data; EVERYONE for all."""
-
-Group: TypeAlias = tuple[str, str]
-"""(alias, group)."""
-
-Buckets: TypeAlias = dict[int, dict[K, Numbers]]
 
 
 def fold(buckets: Mapping[int, Mapping[K, Numbers]], key: Callable[[K], N | None]) -> Buckets[N]:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..stats import EVERY_TENANT, Mark
-from ..stats.history import DroppedLine, Later, Numbers, Reader, Sample
+from ..stats.history import Buckets, DroppedLine, Group, Later, Numbers, Reader, Sample, Tenant
 from ..stats.layout import DAY, HOUR, MINUTE, TEN_MINUTES, starts
 from ..stats.servers import ServerInfo
 from ..tenancy import Everyone
 from .ranges import Span
-from .rows import Allowed, Buckets, Group, fold
+from .rows import Allowed, fold
 
 
 @dataclass(slots=True)
@@ -23,8 +23,8 @@ class Sources:
     counts: Mapping[int, Mapping[str, Numbers]]
     recent: Mapping[int, Mapping[str, Numbers]]
     recent_latency: Mapping[int, Mapping[str, Numbers]]
-    tenants: Buckets[tuple[str, str | None]]
-    recent_tenants: Buckets[tuple[str, str | None]]
+    tenants: Buckets[Tenant]
+    recent_tenants: Buckets[Tenant]
     groups: Buckets[Group]
     recent_groups: Buckets[Group]
     samples: list[Sample]
@@ -44,7 +44,7 @@ def read(span: Span, allowed: Allowed) -> Sources:
     ever = reader.totals(HOUR, span.now - DAY, span.now)
     groups: Later[Buckets[Group]]
     recent_groups: Later[Buckets[Group]]
-    fine: Later[Buckets[tuple[str, str | None]]] | None = None
+    fine: Later[Buckets[Tenant]] | None = None
     samples: Later[list[Sample]] | None = None
     if isinstance(allowed, Everyone):
         samples = reader.samples(span.since, span.now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -20,6 +20,7 @@ from .layout import (
     MINUTE,
     TENANTS,
     TOTALS,
+    Kind,
     born_key,
     bucket_key,
     marks_key,
@@ -38,10 +39,23 @@ logger = logging.getLogger("cacheadmin")
 BUCKETS = len(LATENCY_BOUNDS_US) + 1
 """Buckets of read latency."""
 
+FEW = 100
+"""Tenants up to which it is cheaper to ask for each by its name."""
+
 T = TypeVar("T")
+K = TypeVar("K")
 
 Numbers: TypeAlias = list[int]
 """Counts in the order of EVENTS, or of the latency buckets."""
+
+Group: TypeAlias = tuple[str, str]
+"""(alias, group)."""
+
+Tenant: TypeAlias = tuple[str, str | None]
+"""(alias, tenant)."""
+
+Buckets: TypeAlias = dict[int, dict[K, Numbers]]
+"""Beginning of a bucket -> name -> what it counted."""
 
 Command: TypeAlias = tuple[Any, ...]
 
@@ -132,72 +146,77 @@ class Reader:
 
         return self._ask([("HGETALL", bucket_key(TOTALS, step, start)) for start in buckets], parse)
 
-    def groups(self, buckets: Iterable[int], step: int) -> Later[dict[int, dict[tuple[str, str], Numbers]]]:
-        """Ask what each (alias, group) counted in some buckets."""
-        places = [(start, shard) for start in buckets for shard in range(GROUPS.shards)]
-
-        def parse(replies: list[Any]) -> dict[int, dict[tuple[str, str], Numbers]]:
-            found: dict[int, dict[tuple[str, str], Numbers]] = {start: {} for start, _ in places}
-            for (start, _), reply in zip(places, replies, strict=True):
-                for field, text in _pairs(reply):
-                    alias, _, group = field.partition(":")
-                    _add(found[start], (part_of(alias), part_of(group)), numbers_of(text))
-            return found
-
-        return self._ask([("HGETALL", bucket_key(GROUPS, step, start, shard)) for start, shard in places], parse)
+    def groups(self, buckets: Iterable[int], step: int, only: Collection[Group] | None = None) -> Later[Buckets[Group]]:
+        """Ask what each (alias, group) counted in some buckets, or only what some did."""
+        if only is None:
+            return self._all(GROUPS, buckets, step, lambda alias, group: (part_of(alias), part_of(group)))
+        fields: dict[int, dict[str, Group]] = {}
+        for alias, group in only:
+            fields.setdefault(shard_of(GROUPS, name(group)), {})[f"{name(alias)}:{name(group)}"] = (alias, group)
+        return self._some(GROUPS, buckets, step, fields)
 
     def tenants(
         self, buckets: Iterable[int], step: int, only: Collection[str | None] | None = None
-    ) -> Later[dict[int, dict[tuple[str, str | None], Numbers]]]:
+    ) -> Later[Buckets[Tenant]]:
         """Ask what each (alias, tenant) counted in some buckets; `only` some tenants, which costs less for a few."""
-        names = sorted(map(who, only)) if only is not None else []
-        if only is None or len(names) > 100:
-            return self._all_tenants(list(buckets), step, None if only is None else set(names))
-        by_shard: dict[int, list[tuple[str, str]]] = {}
+        names = None if only is None else {who(tenant) for tenant in only}
+        if names is None or len(names) > FEW:
+
+            def read(alias: str, whose: str) -> Tenant | None:
+                return (part_of(alias), tenant_of(whose)) if names is None or whose in names else None
+
+            return self._all(TENANTS, buckets, step, read)
+        fields: dict[int, dict[str, Tenant]] = {}
         for whose in names:
-            by_shard.setdefault(shard_of(TENANTS, whose), []).extend((a, whose) for a in config().aliases)
-        places = [(start, shard) for start in buckets for shard in by_shard]
+            of_shard = fields.setdefault(shard_of(TENANTS, whose), {})
+            of_shard.update({f"{name(alias)}:{whose}": (alias, tenant_of(whose)) for alias in config().aliases})
+        return self._some(TENANTS, buckets, step, fields)
 
-        def parse(replies: list[Any]) -> dict[int, dict[tuple[str, str | None], Numbers]]:
-            found: dict[int, dict[tuple[str, str | None], Numbers]] = {start: {} for start, _ in places}
-            for (start, shard), reply in zip(places, replies, strict=True):
-                for (alias, whose), text in zip(
-                    by_shard[shard], reply if isinstance(reply, list) else (), strict=False
-                ):
-                    if text is not None:
-                        _add(found[start], (alias, tenant_of(whose)), numbers_of(text))
-            return found
+    def _all(
+        self, kind: Kind, buckets: Iterable[int], step: int, read: Callable[[str, str], K | None]
+    ) -> Later[Buckets[K]]:
+        """Ask for whole buckets; `read` turns the two parts of a field into a name, or into None to leave it out."""
+        places = [(start, shard) for start in buckets for shard in range(kind.shards)]
 
-        fields = {s: [f"{name(alias)}:{whose}" for alias, whose in pairs] for s, pairs in by_shard.items()}
-        commands = [("HMGET", bucket_key(TENANTS, step, start, shard), *fields[shard]) for start, shard in places]
-        return self._ask(commands, parse)
-
-    def _all_tenants(
-        self, buckets: list[int], step: int, only: set[str] | None
-    ) -> Later[dict[int, dict[tuple[str, str | None], Numbers]]]:
-        places = [(start, shard) for start in buckets for shard in range(TENANTS.shards)]
-
-        def parse(replies: list[Any]) -> dict[int, dict[tuple[str, str | None], Numbers]]:
-            found: dict[int, dict[tuple[str, str | None], Numbers]] = {start: {} for start in buckets}
+        def parse(replies: list[Any]) -> Buckets[K]:
+            found: Buckets[K] = {start: {} for start, _ in places}
             for (start, _), reply in zip(places, replies, strict=True):
                 for field, text in _pairs(reply):
-                    alias, _, whose = field.partition(":")
-                    if only is None or whose in only:
-                        _add(found[start], (part_of(alias), tenant_of(whose)), numbers_of(text))
+                    alias, _, other = field.partition(":")
+                    key = read(alias, other)
+                    if key is not None:
+                        _add(found[start], key, numbers_of(text))
             return found
 
-        return self._ask([("HGETALL", bucket_key(TENANTS, step, start, shard)) for start, shard in places], parse)
+        return self._ask([("HGETALL", bucket_key(kind, step, start, shard)) for start, shard in places], parse)
 
-    def groups_of(
-        self, tenants: Collection[str | None], buckets: Iterable[int], step: int
-    ) -> Later[dict[int, dict[tuple[str, str], Numbers]]]:
+    def _some(
+        self, kind: Kind, buckets: Iterable[int], step: int, fields: Mapping[int, Mapping[str, K]]
+    ) -> Later[Buckets[K]]:
+        """Ask for some fields of some shards; `fields` gives the names they stand for."""
+        starts_ = list(buckets)
+        places = [(start, shard) for start in starts_ for shard in fields]
+
+        def parse(replies: list[Any]) -> Buckets[K]:
+            found: Buckets[K] = {start: {} for start in starts_}
+            for (start, shard), reply in zip(places, replies, strict=True):
+                texts = reply if isinstance(reply, list) else [None] * len(fields[shard])
+                for key, text in zip(fields[shard].values(), texts, strict=True):
+                    if text is not None:
+                        _add(found[start], key, numbers_of(text))
+            return found
+
+        commands = [("HMGET", bucket_key(kind, step, start, shard), *fields[shard]) for start, shard in places]
+        return self._ask(commands, parse)
+
+    def groups_of(self, tenants: Collection[str | None], buckets: Iterable[int], step: int) -> Later[Buckets[Group]]:
         """Ask what each (alias, group) counted for some tenants. `step` is one that BOTH keeps."""
         names = {who(tenant) for tenant in tenants}
         shards = sorted({shard_of(BOTH, whose) for whose in names})
         places = [(start, shard) for start in buckets for shard in shards]
 
-        def parse(replies: list[Any]) -> dict[int, dict[tuple[str, str], Numbers]]:
-            found: dict[int, dict[tuple[str, str], Numbers]] = {start: {} for start, _ in places}
+        def parse(replies: list[Any]) -> Buckets[Group]:
+            found: Buckets[Group] = {start: {} for start, _ in places}
             for (start, _), reply in zip(places, replies, strict=True):
                 for field, text in _pairs(reply):
                     alias, group, *rest = field.split(":")
