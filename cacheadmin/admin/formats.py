@@ -17,8 +17,10 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def number(value: float | None, decimals: int = 0) -> str:
-    """Return a number with the locale's grouping."""
-    return UNKNOWN if value is None else number_format(value, decimals, force_grouping=True)
+    """Return a number with the locale's grouping, rounded: `number_format` by itself cuts digits off."""
+    if value is None:
+        return UNKNOWN
+    return number_format(round(value, decimals) if decimals else round(value), decimals, force_grouping=True)
 
 
 def estimate(value: float | None, is_exact: bool = False) -> str:

@@ -1,0 +1,164 @@
+"""The small parts of the console: ids, numbers and times, paging, words for targets."""
+
+import time
+
+import pytest
+from django.http import Http404, QueryDict
+from django.utils import timezone, translation
+
+from cacheadmin.admin import formats, ids, naming, paging
+from cacheadmin.exceptions import InvalidTarget
+from cacheadmin.targets import ALL, Target
+
+HOSTILE = ("a/b", "%41", "?x#y", "line\nbreak", "{}*[]\\", "✓\u202e", "é" * 3000, "..", "plain")
+
+
+# --- ids ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_an_id_gives_back_exactly_what_it_was_made_of_and_fits_one_part_of_a_url(text):
+    token = ids.entry_id("query", text, text, text)
+    assert ids.open_entry(token) == ("query", text, text, text)
+    assert ids.open_tenant(ids.tenant_id(text)) == text
+    assert ids.open_group(ids.group_id("query", text)) == ("query", text)
+    assert not set(token) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
+    assert "~" in token
+
+
+def test_an_id_is_the_same_each_time_and_shared_data_has_one():
+    assert ids.tenant_id("12") == ids.tenant_id("12") != ids.tenant_id("13")
+    assert ids.open_tenant(ids.tenant_id(None)) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "x", "plain", "a~b", ids.group_id("query", "g"), ids.tenant_id("12") + "x", "é~é"]
+)
+def test_what_we_did_not_sign_as_such_an_id_is_not_found(wrong):
+    with pytest.raises(Http404):
+        ids.open_tenant(wrong)
+
+
+def test_a_scope_carries_targets_and_only_so_many():
+    targets = [Target("group", "a:b", "12", "query"), Target("tenant", "", None), Target("tag", "x", ALL)]
+    assert ids.open_scope(ids.scope_id(targets)) == tuple(targets)
+    with pytest.raises(InvalidTarget):
+        ids.scope_id([Target("tenant", "", str(i)) for i in range(201)])
+
+
+# --- numbers and times ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0, "0"),
+        (0.00001, "< 0.1 ms"),
+        (0.0004, "0.4 ms"),
+        (0.188, "188 ms"),
+        (0.9996, "1.0 s"),
+        (8.2, "8.2 s"),
+        (48, "48 s"),
+        (59.7, "1 min"),
+        (252, "4 min 12 s"),
+        (7500, "2 h 5 min"),
+        (4 * 86400 + 5, "4 days"),
+    ],
+)
+def test_durations_read_as_people_say_them(seconds, text):
+    assert formats.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "decimals", "text"),
+    [
+        (None, 0, "–"),
+        (0.0, 0, "0%"),
+        (1.0, 1, "100%"),
+        (0.9999, 0, ">99%"),
+        (0.9999, 1, ">99.9%"),
+        (0.004, 0, "<1%"),
+        (0.93249, 1, "93.2%"),
+        (0.61, 0, "61%"),
+    ],
+)
+def test_nothing_is_rounded_to_all_or_nothing(ratio, decimals, text):
+    assert formats.percent(ratio, decimals) == text
+
+
+def test_numbers_are_grouped_and_unknown_is_a_dash():
+    assert formats.number(38412) == "38,412"
+    assert formats.number(None) == formats.size(None) == formats.rate(None) == formats.clock(None) == "–"
+    assert formats.estimate(1240) == "~ 1,240"
+    assert formats.estimate(1240, True) == "1,240"
+    assert formats.compact(99_999) == "99,999"
+    assert formats.compact(1_234_567) == "1.2 M"
+    assert formats.points(-0.022) == "2.2"
+    assert formats.points(0.33) == "33"
+    assert formats.rate(38) == "38/min"
+    assert formats.rate(5 / 60) == "5/h"
+    with translation.override("de"):
+        assert formats.number(38412) == "38.412"
+
+
+def test_times_are_told_from_now():
+    now = time.time()
+    assert formats.ago(now - 2) == "just now"
+    assert formats.ago(now - 30.5) == "30 s ago"
+    assert formats.ago(now - 725) == "12 min ago"
+    assert formats.ago(now + 185) == "in 3 min"
+    assert formats.ago(now - 5 * 86400) not in ("", "–")
+    assert formats.ago(None) == formats.ago(1e300) == formats.ago(float("nan")) == "–"
+    assert formats.exactly(timezone.now()).endswith("UTC")
+
+
+# --- paging ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "page", "size"),
+    [
+        ("", 1, 25),
+        ("p=-1", 1, 25),
+        ("p=abc&per_page=1e9", 1, 25),
+        ("p=3&per_page=99", 3, 100),
+        ("per_page=1000000000", 1, 200),
+    ],
+)
+def test_what_is_out_of_range_becomes_the_nearest_valid(query, page, size):
+    wish = paging.asked(QueryDict(query))
+    assert (wish.page, wish.size) == (page, size)
+
+
+def test_a_page_past_the_end_is_the_last_and_links_keep_the_rest_of_the_query():
+    rows, pager = paging.page_of(list(range(60)), paging.asked(QueryDict("p=99&q=a%26b")))
+    assert rows == list(range(50, 60))
+    assert (pager.first, pager.last, pager.total, pager.next_link) == (51, 60, 60, "")
+    assert pager.previous_link == "?p=2&q=a%26b"
+    assert paging.page_of([], paging.asked(QueryDict("")))[1].first == 0
+
+
+def test_an_unknown_order_is_the_first_and_a_head_turns_it():
+    wish = paging.asked(QueryDict("o=;drop"), orders=("-cost", "name"))
+    assert wish.order == "-cost"
+    cost, name = paging.columns([{"label": "Cost", "sort": "-cost"}, {"label": "Name", "sort": "name"}], wish)
+    assert (cost.direction, cost.link, name.direction, name.link) == ("descending", "?o=cost", "", "?o=name")
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_targets_are_said_in_words():
+    group = Target("group", "inventory_list", "12", "query")
+    assert naming.phrase([group]) == "inventory_list of 12"
+    assert naming.question([Target("tenant", "", "12")]) == "Invalidate everything cached for 12?"
+    assert (
+        naming.question([Target("tenant", "", None, "api")]) == "Invalidate everything cached for Shared data in api?"
+    )
+    assert naming.question([Target("key", "a:b", "12")]) == "Invalidate one entry of 12?"
+    assert naming.phrase([Target("tenant", "", "1"), Target("tenant", "", "2")]) == "2 tenants"
+    assert naming.name_to_type([Target("tenant", "", ALL, "query")]) == "query"
+    assert naming.name_to_type([Target("group", "rates", ALL)]) == "rates"
+    assert naming.name_to_type([Target("tenant", "", "1"), Target("tenant", "", "2")]) == "2 tenants"
