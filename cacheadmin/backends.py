@@ -46,7 +46,7 @@ class RedisCache(DjangoRedisCache):
     """
     A drop-in for django-redis that also feeds django-prometheus' counters.
 
-    Cost:    get 1 round trip (2 on a group's very first miss), set 1, get_many and set_many 1 across tenants and groups.
+    Cost:    get 1 round trip (2 on a group's first miss), set 1, get_many and set_many 1 across tenants and groups.
     Differs: `clear()` and `delete_pattern()` remove this alias' own keys only, never the whole database.
     """
 
@@ -109,7 +109,7 @@ class RedisCache(DjangoRedisCache):
     def _decoded(self, raw: bytes) -> Any:
         try:
             return self.client.decode(raw)
-        except Exception as error:  # whatever the serializer raises for foreign bytes: a miss
+        except Exception as error:  # noqa: BLE001 - whatever the serializer raises for foreign bytes: a miss
             invalidation.logger.warning("A plain value cannot be decoded (%s).", type(error).__name__)
             return _MISSING
 
@@ -266,7 +266,7 @@ class RedisCache(DjangoRedisCache):
         if value is None and ignore_key_check:
             self.set(key, delta, None, version)
             return delta
-        held = self.get(key, _MISSING, version) if value == "other" else _MISSING
+        held: Any = self.get(key, _MISSING, version) if value == "other" else _MISSING
         if held is _MISSING:
             raise ValueError(f"Key {str(key)!r} not found")
         left = self.pttl(key, version)

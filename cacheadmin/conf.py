@@ -80,10 +80,8 @@ def problems() -> list[str]:
             found.append(f"CACHEADMIN[{key!r}] is not a setting.{hint}")
         elif wrong := _wrong_type(key.lower(), value):
             found.append(wrong)
-    for alias in given.get("ALIASES") or ():
-        if alias not in settings.CACHES:
-            found.append(f"CACHEADMIN['ALIASES'] names {alias!r}, which CACHES does not have.")
-    return found
+    unknown = [alias for alias in given.get("ALIASES") or () if alias not in settings.CACHES]
+    return [*found, *(f"CACHEADMIN['ALIASES'] names {alias!r}, which CACHES does not have." for alias in unknown)]
 
 
 def _wrong_type(name: str, value: Any) -> str:
@@ -176,7 +174,8 @@ def user_model() -> str:
 
 def replicas() -> frozenset[str]:
     """Return the database aliases that may lag behind: those listed in `REPLICAS`, and mirrors of the test settings."""
-    mirrors = (alias for alias, options in settings.DATABASES.items() if options.get("TEST", {}).get("MIRROR"))
+    databases: dict[str, Any] = settings.DATABASES
+    mirrors = (alias for alias, options in databases.items() if options.get("TEST", {}).get("MIRROR"))
     return frozenset(config().replicas).union(mirrors)
 
 

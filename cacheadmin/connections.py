@@ -338,7 +338,8 @@ def identity_of(sections: list[Any]) -> bytes:
     facts: dict[str, str] = {}
     for section in sections:
         if isinstance(section, bytes):
-            facts.update(line.split(":", 1) for line in section.decode("utf-8", "replace").splitlines() if ":" in line)
+            lines = section.decode("utf-8", "replace").splitlines()
+            facts.update((name, value) for name, colon, value in (line.partition(":") for line in lines) if colon)
     if facts.get("role", "master") != "master":
         raise NotMaster("The server is a replica.")
     if "run_id" not in facts:

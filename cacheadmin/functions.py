@@ -186,7 +186,7 @@ class CachedFunction(Generic[P, R]):
         return self._awaited(args, kwargs) if self.is_async else settled(self.function(*args, **kwargs))
 
     async def _awaited(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        return await sync_to_async(settled, thread_sensitive=True)(await self.function(*args, **kwargs))
+        return await sync_to_async(settled, thread_sensitive=True)(await cast(Any, self.function(*args, **kwargs)))
 
     def _about(self, entry: Entry, bound: Mapping[str, Any]) -> dict[str, Any]:
         return {"fn": self.name, "args": self.arguments.shown(bound, self.tenant_parameter), "tags": list(entry.tags)}

@@ -52,6 +52,8 @@ class Invalidation:
     """Keys deleted by name; the entries below an epoch are not counted, there may be any number of them."""
     took_ms: float = 0.0
     error: str = ""
+    reason: str = ""
+    """Why, in the words of whoever asked."""
     pending: tuple[Target, ...] = ()
     """What is not done yet."""
     identities: dict[str, str] = field(default_factory=dict)
@@ -187,6 +189,7 @@ def deliver(targets: Sequence[Target], *, source: str = "code", name: str = "", 
         keys=keys,
         took_ms=(time.perf_counter() - begun) * 1000,
         error=error,
+        reason=reason,
         pending=targets if error else (),
         identities=identities,
     )
@@ -364,7 +367,7 @@ def request(targets: Sequence[Target], *, source: str = "code", name: str = "", 
     """
     plan(targets)  # names are checked here, where the caller can still be told
     if transactions.defer(targets, source, name):
-        return Invalidation(tuple(targets), "deferred", source, name, pending=tuple(targets))
+        return Invalidation(tuple(targets), "deferred", source, name, reason=reason, pending=tuple(targets))
     result = deliver(targets, source=source, name=name, reason=reason)
     if result.state == "failed" and _keep is not None and _keep(result):
         return replace(result, state="waiting")

@@ -1,4 +1,4 @@
-"""Names: from tenants, groups and arguments to Redis keys and back. Pure, and the only place that builds or parses them.
+"""Names: from tenants, groups and arguments to Redis keys and back. Pure; nobody else builds or parses them.
 
 The encoding is injective: whatever the parts hold (`* ? [ ] \\ : { } %`, newlines, any Unicode, 10 kB), two different
 lists of parts never meet in one key, and no part acts as a glob or moves a key into another hash slot.
@@ -218,7 +218,7 @@ def parse(full_key: str, prefix: str, alias: str) -> Parsed | None:
     kind, *parts = rest.split(":")
     if not brace or kind not in ("v", "l", "f", "t", "g", "x", "r", "i") or len(parts) > 2:
         return None
-    group, member = (parts + ["", ""])[:2]
+    group, member = [*parts, "", ""][:2]
     is_digest = any(part.startswith("~") for part in (who, group, member))  # `escape` leaves no other `~` in front
     return Parsed(kind, None if who == "-" else unescape(who), unescape(group), member, is_digest)
 

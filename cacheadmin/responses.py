@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from .reading import Call, Options, Pace, attempt, miss, run, run_async
 from .store import ABSENT, store
 from .targets import ALL, Target
 from .tenancy import tenancy
+
+_COMMAS: Final = re.compile(r"\s*,\s*")
 
 SAFE_METHODS: Final = ("GET", "HEAD")
 DRF_RESPONSE: Final = "rest_framework.response.Response"
@@ -51,10 +54,8 @@ class Kept:
         """Return the response, or the plain data, that was kept."""
         if kept["kind"] == "data":
             return kept["data"]
-        if kept["kind"] == "drf":
-            response = import_string(DRF_RESPONSE)(kept["data"])
-        else:
-            response = HttpResponse(kept["content"])
+        is_drf = kept["kind"] == "drf"
+        response = import_string(DRF_RESPONSE)(kept["data"]) if is_drf else HttpResponse(kept["content"])
         for name, value in kept["headers"]:
             response[name] = value
         return response

@@ -39,7 +39,8 @@ class ResultList(list[Any]):
     def __getattr__(self, name: str) -> Any:
         if hasattr(QuerySet, name):
             raise AttributeError(
-                f"A cached result is a list of rows and has no {name}(). Call it inside the cached function, on the queryset."
+                f"A cached result is a list of rows and has no {name}(). "
+                "Call it inside the cached function, on the queryset."
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

@@ -1,4 +1,4 @@
-"""Plain `get` and `set` on keys that have a scope, fenced by what the `get` saw. Used by the backend and the shortcuts."""
+"""Plain `get` and `set` on keys that have a scope, fenced by what the `get` saw: for the backend and the shortcuts."""
 
 from __future__ import annotations
 
@@ -191,6 +191,7 @@ class ScopedKeys:
         """
         payload, about = self.store.encode(value), self._about(key, entry)
         stamp = memory.take(entry.key)
+        writes: tuple[tuple[Fill, ...], tuple[Put, ...]]
         if isinstance(stamp, Stamp) and transactions.may_fill():
             writes = ((Fill(entry, stamp, payload, ttl_ms, about, only_if_absent=True),), ())
         elif stamp is memory.NOTHING or not transactions.may_fill():

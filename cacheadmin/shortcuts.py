@@ -27,7 +27,11 @@ _paces: dict[str, Pace] = {}
 
 
 def get_or_set_cache(
-    key: str, callable: Callable[[], Any], timeout: Any = DEFAULT_TIMEOUT, alias: str = "default", **options: Any
+    key: str,
+    callable: Callable[[], Any],  # noqa: A002 - the name that the sites' own helpers have
+    timeout: Any = DEFAULT_TIMEOUT,
+    alias: str = "default",
+    **options: Any,
 ) -> Any:
     """
     Return what is cached under a key, or call `callable`, keep its result and return it.

@@ -65,7 +65,7 @@ class Target:
         return f"{what} of {whose}" + (f" in {self.alias}" if self.alias else "")
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data: `{"kind", "name", "tenant", "alias"}`; a tenant is `["12"]`, shared `[]`, all `"*"`."""
+        """Return it as plain data: `{kind, name, tenant, alias}`; a tenant is `["12"]`, shared data `[]`, all `"*"`."""
         tenant: Any = "*" if self.tenant is ALL else [] if self.tenant is None else [self.tenant]
         return {"kind": self.kind, "name": self.name, "tenant": tenant, "alias": self.alias}
 

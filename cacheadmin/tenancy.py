@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, ClassVar, Final
 
 from django.apps import apps
+from django.core.exceptions import ValidationError
 from django.db import connection
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
@@ -49,8 +50,8 @@ class Tenancy:
 
     has_tenants: ClassVar[bool] = True
     lists_all: ClassVar[bool] = False
-    """Whether `list()` surely names every tenant of whom anything may be cached. If not, an invalidation for all tenants
-    also looks for others on the servers, with a SCAN."""
+    """Whether `list()` surely names every tenant of whom anything may be cached. If not, what drops something for all
+    tenants also looks for others on the servers, with a SCAN."""
 
     def from_request(self, request: HttpRequest) -> str | None:
         """Return the tenant of a request, or None if it cannot be told; nothing of such a request is cached."""
@@ -70,7 +71,7 @@ class Tenancy:
 
     def find(self, text: str, limit: int = 20) -> Sequence[Tenant]:
         """Return tenants whose name or id begins with `text`, case ignored. Override with a query for very many."""
-        text, found = text.casefold(), []  # type: ignore[var-annotated]
+        text, found = text.casefold(), []
         for tenant in self.list():
             if tenant.label.casefold().startswith(text) or tenant.id.casefold().startswith(text):
                 found.append(tenant)
@@ -158,8 +159,8 @@ class ForeignKeyTenancy(Tenancy):
         for text in ids:
             try:
                 keys.append(model._meta.pk.to_python(text))
-            except Exception:  # noqa: BLE001 - whatever a custom field raises, this id is no row
-                continue
+            except (ValidationError, TypeError, ValueError):
+                continue  # not an id of this model, hence no row
         rows = model._base_manager.filter(pk__in=keys).values_list("pk", self.label_field)
         return {str(pk): str(label) for pk, label in rows}
 

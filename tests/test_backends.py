@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
+from cache_contract import CacheContract, RedisExtras
 from django.core.cache import caches
 from django.core.signals import request_started
 from django.test import override_settings
 from django_prometheus.cache import metrics
 
-from cache_contract import CacheContract, RedisExtras
 from cacheadmin import invalidate_tenant_cache
 from cacheadmin.backends import RedisCache
 

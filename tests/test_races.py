@@ -25,7 +25,6 @@ from cacheadmin import (
 from cacheadmin.functions import CachedFunction
 from cacheadmin.store import store
 
-
 pytestmark = pytest.mark.django_db
 
 

@@ -134,7 +134,7 @@ class Store(ABC):
 
     @abstractmethod
     def fill_many(self, fills: Sequence[Fill]) -> list[bool]:
-        """Store values under their stamps; False where one no longer stands, or the server is full. Cost: 1 round trip."""
+        """Store values under their stamps; False where one is gone, or the server is full. Cost: 1 round trip."""
 
     def fill(self, fill: Fill) -> bool:
         """Store one value under its stamp. Cost: 1 round trip."""

@@ -50,7 +50,7 @@ class Codec:
             return envelope.DIGITS, b"%d" % value
         if isinstance(value, (Iterator, IOBase)):
             raise UncacheableValue(
-                f"A {type(value).__name__} can be read only once, so it cannot be cached. Return a list (or bytes) of it."
+                f"A {type(value).__name__} can be read only once, so it cannot be cached. Return a list or bytes of it."
             )
         try:
             payload = self.serializer.dumps(value)

@@ -104,7 +104,7 @@ class RedisStore(Store):
     def read_mixed(
         self, entries: Sequence[Entry], names: Sequence[str], *, fenced: bool = False
     ) -> tuple[list[Found], list[bytes | None]]:
-        """Read entries and, in the same round trip, plain keys by their full names. Cost: one MGET a place, one more."""
+        """Read entries and, in the same round trip, plain keys by their full names. Cost: one MGET a place, and one."""
         wanted: dict[Place | None, dict[str, None]] = {}
         for entry in entries:
             of_place = wanted.setdefault(entry.group.place, {})
@@ -142,7 +142,7 @@ class RedisStore(Store):
             if opened := envelope.open_valid(stored, proof):
                 try:
                     return Found("hit", self.codec.decode(*opened, proof), stamp)
-                except Exception as error:  # a vanished class, another compressor, foreign bytes: all are misses
+                except Exception as error:  # noqa: BLE001 - a vanished class, another compressor, foreign bytes: all are misses
                     logger.warning("The value of %s cannot be decoded (%s).", entry.key, type(error).__name__)
                     return Found("miss", stamp=stamp, reason="undecodable")
         if envelope.is_foreign(stored, entry.key):
@@ -282,7 +282,7 @@ class RedisStore(Store):
         """
         Invalidate scopes and entries, all of one place at once.
 
-        Cost:    1 round trip, one UNLINK a place, whatever the number of entries below. Allowed when the server is full.
+        Cost:    1 round trip, one UNLINK a place, however many entries are below. Allowed when the server is full.
         Returns: the identity of the server that answered.
         """
         commands = []

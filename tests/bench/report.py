@@ -27,8 +27,7 @@ def render(rows: list[Row], *, quick: bool) -> str:
         "# Benchmarks",
         "",
         "Made by `make bench`" + (" with `--quick`: to see that it runs, not to quote." if quick else "."),
-        "Each figure is the median of the ratios within interleaved rounds of one run, so that a busy machine hits both",
-        "sides alike.",
+        "Each figure is the median of the ratios within interleaved rounds of one run: a busy machine hits both sides.",
         "",
         f"Python {platform.python_version()}, {', '.join(map(_version, PACKAGES))}; embedded server on loopback.",
         "",
@@ -40,7 +39,6 @@ def render(rows: list[Row], *, quick: bool) -> str:
             [*(f"{name} {figure:.2f}" for name, figure in row.others.items()), *filter(None, [row.notes])]
         )
         figure = f"{row.ratio:.3f}" if row.ratio < 0.1 else f"{row.ratio:.2f}"
-        lines.append(
-            f"| {row.name} | {row.against} | {figure} | {row.target} | {_verdict(row)} | {row.round_trips} | {besides} |"
-        )
+        cells = (row.name, row.against, figure, row.target, _verdict(row), row.round_trips, besides)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

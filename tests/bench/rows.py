@@ -83,8 +83,7 @@ def _shown(told: dict[str, int]) -> str:
 
 def value_of(size: int) -> list[dict[str, Any]]:
     """Return rows as a query would, about `size` bytes when pickled."""
-    rows = [{"id": i, "sku": f"RG-{i:05d}", "name": "Ruby halo ring", "qty": i % 9} for i in range(size // 34)]
-    return rows
+    return [{"id": i, "sku": f"RG-{i:05d}", "name": "Ruby halo ring", "qty": i % 9} for i in range(size // 34)]
 
 
 def run(*, quick: bool) -> list[Row]:
@@ -315,7 +314,6 @@ def browsing(sizes: list[int], rounds: int) -> list[Row]:
     from cacheadmin import browser, cache_tenant_query
 
     taken: dict[int, float] = {}
-    told: dict[str, int] = {}
     for size in sizes:
         _client(1).flushdb()
 
@@ -339,8 +337,8 @@ def browsing(sizes: list[int], rounds: int) -> list[Row]:
             page()
             figures.append(time.perf_counter() - begun)
         taken[size] = statistics.median(figures)
-        with commands() as told:
-            page()
+    with commands() as told:
+        page()
     small, large = taken[sizes[0]], taken[sizes[-1]]
     shown = _shown({k: v for k, v in told.items() if k in ("evalsha", "mget", "scan", "keys")})
     row = Row(
@@ -356,6 +354,7 @@ def browsing(sizes: list[int], rounds: int) -> list[Row]:
 
 def saves(rounds: int) -> list[Row]:
     from django.test import override_settings
+
     from shop.models import Branch, Category, InventoryItem, Tenant
 
     tenant = Tenant.objects.create(name="Bench", slug="bench")
@@ -364,7 +363,7 @@ def saves(rounds: int) -> list[Row]:
     item = InventoryItem.objects.create(
         tenant=tenant, branch=branch, category=category, sku="a", name="b", price=1, quantity=1, weight=1
     )
-    from cacheadmin import transactions, writes
+    from cacheadmin import writes
 
     def saved() -> None:
         item.quantity += 1
@@ -395,5 +394,4 @@ def saves(rounds: int) -> list[Row]:
                 notes="SQLite in memory; the shop's rules name several groups in four aliases",
             )
         )
-    del transactions
     return found
