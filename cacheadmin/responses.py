@@ -23,8 +23,6 @@ from .store import ABSENT, store
 from .targets import ALL, Target
 from .tenancy import tenancy
 
-_COMMAS: Final = re.compile(r"\s*,\s*")
-
 SAFE_METHODS: Final = ("GET", "HEAD")
 DRF_RESPONSE: Final = "rest_framework.response.Response"
 
