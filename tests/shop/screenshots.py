@@ -21,19 +21,28 @@ from .smoke import Demo, Failed
 PICTURES = TESTS.parent / "docs" / "images"
 CONSOLE = "admin/cacheadmin/console/"
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
-# Name, who looks, page, colour scheme, size of the window.
+RULES = "admin/cacheadmin/invalidationrule/"
+RUBY = "Ruby & Co"
+# Name, who looks, page, links to follow from there, colour scheme, size of the window.
 SHOTS = (
-    ("overview", "admin", CONSOLE, "light", WIDE),
-    ("overview-dark", "admin", CONSOLE, "dark", WIDE),
-    ("overview-phone", "admin", CONSOLE, "light", PHONE),
-    ("tenants", "admin", f"{CONSOLE}tenants/", "light", WIDE),
-    ("functions", "admin", f"{CONSOLE}functions/", "light", WIDE),
-    ("activity", "admin", f"{CONSOLE}activity/", "light", WIDE),
-    ("health", "admin", f"{CONSOLE}health/", "light", WIDE),
-    ("rules", "admin", "admin/cacheadmin/invalidationrule/", "light", WIDE),
-    ("shop", "ruby", "shops/ruby/", "light", WIDE),
-    ("shop-inventory", "ruby", "shops/ruby/inventory/", "light", WIDE),
+    ("overview", "admin", CONSOLE, (), "light", WIDE),
+    ("overview-dark", "admin", CONSOLE, (), "dark", WIDE),
+    ("overview-phone", "admin", CONSOLE, (), "light", PHONE),
+    ("tenants", "admin", f"{CONSOLE}tenants/", (), "light", WIDE),
+    ("groups", "admin", f"{CONSOLE}tenants/", (RUBY,), "light", WIDE),
+    ("entries", "admin", f"{CONSOLE}tenants/", (RUBY, "inventory_list"), "light", WIDE),
+    ("entry", "admin", f"{CONSOLE}tenants/", (RUBY, "inventory_list", "no arguments"), "light", WIDE),
+    ("confirm", "admin", f"{CONSOLE}tenants/", (RUBY, "Invalidate tenant…"), "light", WIDE),
+    ("functions", "admin", f"{CONSOLE}functions/", (), "light", WIDE),
+    ("activity", "admin", f"{CONSOLE}activity/", (), "light", WIDE),
+    ("health", "admin", f"{CONSOLE}health/", (), "light", WIDE),
+    ("rules", "admin", RULES, (), "light", WIDE),
+    ("rule-form", "admin", f"{RULES}add/?model=shop.InventoryItem", (), "light", WIDE),
+    ("shop", "ruby", "shops/ruby/", (), "light", WIDE),
+    ("shop-inventory", "ruby", "shops/ruby/inventory/", (), "light", WIDE),
 )
+SCALE = 1.5
+"""Pixels of the picture for one of the page: sharp on a good screen, and most files stay below 300 kB."""
 
 
 def main(argv=None):
@@ -68,14 +77,17 @@ def take(url, chromium, directory):
     """Log in as each who looks, and save one picture of each page."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for name, who, page_path, scheme, size in SHOTS:
-            with browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=2) as context:
+        for name, who, page_path, links, scheme, size in SHOTS:
+            with browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=SCALE) as context:
                 page = context.new_page()
                 page.goto(f"{url}login/")
                 page.fill("[name=username]", who)
                 page.fill("[name=password]", who)
                 page.click("main button")
                 page.goto(f"{url}{page_path}", wait_until="networkidle")
+                for link in links:
+                    page.locator("#content").get_by_role("link", name=link, exact=True).first.click()
+                    page.wait_for_load_state("networkidle")
                 page.screenshot(path=directory / f"{name}.png")
                 print(f"{name}.png", flush=True)
         browser.close()
