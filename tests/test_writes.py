@@ -14,7 +14,7 @@ from django.apps import apps
 from django.core import serializers
 from django.db import connection, connections, models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
-from django.db.models.functions import Concat
+from django.db.models.functions import Cast, Concat
 from django.db.models.signals import post_delete, pre_delete
 
 from cacheadmin import ALL, Rule, outbox, rules, transactions, writes
@@ -192,7 +192,7 @@ def update_tenant(w):
 
 def update_tenant_by_case(w):
     InventoryItem.objects.filter(sku="1", tenant__in=[w.a, w.b]).update(
-        sku=Concat("sku", Value("m"), "tenant"),
+        sku=Concat("sku", Value("m"), Cast("tenant_id", models.CharField())),
         tenant=Case(
             When(tenant=w.a, then=Value(w.c.pk)), default=F("tenant_id"), output_field=models.BigIntegerField()
         ),

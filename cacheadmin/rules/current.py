@@ -82,8 +82,10 @@ def from_row(row: Mapping[str, Any]) -> Rule:
     """
     name = str(row["name"]) or "(no name)"
     try:
+        if not isinstance(row["targets"], (list, tuple)):
+            raise InvalidRule(f"{row['targets']!r:.200} is no list.")
         targets = tuple(RuleTarget.parse(target) for target in row["targets"])
-    except (InvalidRule, TypeError):
+    except InvalidRule:
         logger.error("The targets of rule %r cannot be read; it drops everything of the tenant.", name)
         targets = (RuleTarget("tenant"),)
     return Rule(
@@ -255,10 +257,14 @@ def watched_fields(label: str) -> frozenset[str]:
     return frozenset().union(*(c.fields for c in snapshot().compiled.get(label, ())))
 
 
-def problems() -> list[tuple[Rule, Problem]]:
-    """Return what is wrong with the rules, each with its rule. Raises: InvalidRule if a module cannot be imported."""
+def problems(*, stored: bool = True) -> list[tuple[Rule, Problem]]:
+    """
+    Return what is wrong with the rules, each with its rule; `stored=False` leaves the database alone.
+
+    Raises:  InvalidRule if a module cannot be imported.
+    """
     found: list[tuple[Rule, Problem]] = []
-    for rules in (code_rules(), tuple(stored_rules())):
+    for rules in (code_rules(), tuple(stored_rules()) if stored else ()):
         names: set[str] = set()
         for rule in rules:
             found += [(rule, problem) for problem in validate(rule, names)]

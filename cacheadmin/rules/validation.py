@@ -44,7 +44,8 @@ def find_model(name: str | type[Model]) -> type[Model]:
         return labels[found[0]]
     if found:
         raise InvalidRule(f"There are several models {name!r}: {', '.join(sorted(found))}. Say which.")
-    near = _nearest(name, labels, lambda label: label if "." in name else label.split(".")[1])
+    written = [label for label, model in labels.items() if not model._meta.auto_created]
+    near = _nearest(name, written, lambda label: label if "." in name else label.split(".")[1])
     raise InvalidRule(
         f"There is no model {name!r}." + (f" Did you mean {near}?" if near else " Write app_label.Model.")
     )
@@ -53,7 +54,7 @@ def find_model(name: str | type[Model]) -> type[Model]:
 def _nearest(name: str, labels: Iterable[str], part: object = None) -> str:
     text = part if callable(part) else str
     by_text = {text(label).casefold(): label for label in labels}
-    near = difflib.get_close_matches(name.casefold(), by_text, n=3)
+    near = difflib.get_close_matches(name.casefold(), by_text, n=3)[: 1 if "." in name else 3]
     return " or ".join(by_text[match] for match in near)
 
 
