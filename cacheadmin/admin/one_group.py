@@ -81,7 +81,7 @@ def _step(within: Range, *, is_all: bool) -> int:
     if within.seconds > DAY:
         return HOUR
     if is_all:
-        return within.step if within.seconds <= HOUR else TEN_MINUTES
+        return within.step if within.seconds <= 3 * HOUR else TEN_MINUTES
     return within.both
 
 

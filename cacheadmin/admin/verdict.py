@@ -44,7 +44,7 @@ def notes(page: Page, found: overview.Overview) -> list[Note]:
             ]
             made.append(_note(page, note, labels[note.tenant], links))
         elif note.kind == "group":
-            links = [(_("Cached functions"), _group_url(page, note))]
+            links = [(_("Open %(name)s") % {"name": note.group}, _group_url(page, note))]
             made.append(_note(page, note, note.group, links))
     return made
 

@@ -9,6 +9,13 @@ let page = { times: [], marks: [], gaps: [], charts: {} };
 let drawn = []; // { name, plot, chart }
 let resized = null;
 
+const watch = new ResizeObserver(() => {
+  clearTimeout(resized);
+  resized = setTimeout(() => drawn.forEach(({ plot, chart }) => {
+    if (plot.clientWidth !== chart.width) chart.setSize({ width: plot.clientWidth, height: plot.clientHeight });
+  }), 100);
+});
+
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = (name) => token(name === "waiting" ? "--cacheadmin-waiting" : `--cacheadmin-chart-${name}`) || "#888";
 const theme = (name, fallback) => token(name) || fallback;
@@ -24,6 +31,10 @@ export function draw(data = page) {
   const at = drawn.find(({ chart }) => chart.cursor.idx != null)?.chart.cursor.idx;
   drawn.forEach(({ chart }) => chart.destroy());
   page = data;
+  document.querySelectorAll("[data-cacheadmin-figures]").forEach((details) => {
+    details.open = false; // the table is folded once; what a reader opens then stays open
+    details.removeAttribute("data-cacheadmin-figures");
+  });
   drawn = [...document.querySelectorAll("[data-cacheadmin-plot]")].flatMap((plot) => {
     const spec = page.charts[plot.dataset.cacheadminPlot];
     if (!spec || page.times.length < 2) return [];
@@ -31,6 +42,8 @@ export function draw(data = page) {
     return [{ plot, spec, chart: new uPlot(options(plot, spec), [page.times, ...heights(spec)], plot) }];
   });
   if (at != null && at < page.times.length) point(at);
+  watch.disconnect();
+  drawn.forEach(({ plot }) => watch.observe(plot));
 }
 
 /** Lines as uPlot draws them, one over another: of those stacked the highest first. */
@@ -57,7 +70,7 @@ function options(plot, spec) {
   return {
     width: plot.clientWidth,
     height: plot.clientHeight,
-    padding: [6, 8, 0, 0],
+    padding: [6, 18, 0, 0], // the last time's label is centred on the edge
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
     tzDate: (seconds) => (page.zone ? uPlot.tzDate(new Date(seconds * 1000), page.zone) : new Date(seconds * 1000)),
@@ -165,17 +178,9 @@ function step(event) {
 
 /** Draw the page's charts now, and again on another theme or width. */
 export function start() {
-  document.querySelectorAll("[data-cacheadmin-figures]").forEach((details) => { details.open = false; });
   document.documentElement.classList.add("cacheadmin-drawn");
   draw(sent());
   document.addEventListener("keydown", step);
   new MutationObserver(() => draw()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
-  const watch = new ResizeObserver(() => {
-    clearTimeout(resized);
-    resized = setTimeout(() => drawn.forEach(({ plot, chart }) => {
-      if (plot.clientWidth !== chart.width) chart.setSize({ width: plot.clientWidth, height: plot.clientHeight });
-    }), 100);
-  });
-  document.querySelectorAll("[data-cacheadmin-plot]").forEach((plot) => watch.observe(plot));
 }
