@@ -1,0 +1,402 @@
+"""An invalidation is written with its data, delivered after it, and waits where Redis is away."""
+
+import datetime as dt
+import threading
+import time
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+from django.db.utils import OperationalError
+from django.utils import timezone
+
+from cacheadmin import ALL, Rule, Target, invalidation, outbox, rules
+from cacheadmin.invalidation import Invalidation, request
+from cacheadmin.models import Intent, InvalidationRule
+from cacheadmin.outbox import Delivery, delivery, relay, rows
+from shop.models import Tenant
+
+TARGET = Target("group", "tenants", "7")
+
+
+@pytest.fixture(autouse=True)
+def tenant_rule(monkeypatch):
+    rule = Rule("tenants", model="shop.Tenant", tenant="-", targets=["tenants"])
+    monkeypatch.setattr(rules.current, "_code", (rule,))
+    rules.forget()
+    yield rule
+    rules.forget()
+
+
+class Redis:
+    """Stands in for delivering: notes what was asked for, and is away when told to."""
+
+    def __init__(self):
+        self.asked, self.is_away, self.away_aliases = [], False, set()
+
+    def deliver(self, targets, *, source="code", name="", reason=""):
+        self.asked.append(list(targets))
+        away = self.is_away or any(target.alias in self.away_aliases for target in targets)
+        state, error = ("failed", "The server does not answer.") if away else ("done", "")
+        return Invalidation(tuple(targets), state, source, name, error=error, identities={"default": "ab" * 8})
+
+
+@pytest.fixture
+def server(monkeypatch):
+    stand_in = Redis()
+    monkeypatch.setattr(invalidation, "deliver", stand_in.deliver)
+    monkeypatch.setattr(delivery, "_listeners", [])
+    return stand_in
+
+
+def write(name="a"):
+    return Tenant.objects.create(name=name, slug=name)
+
+
+def states():
+    return list(Intent.objects.order_by("pk").values_list("state", flat=True))
+
+
+def insert(*targets, due=0.0):
+    return rows.insert(connection, Delivery(targets or (TARGET,)), dt.timedelta(seconds=due))
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDurable:
+    def test_one_row_a_transaction_beside_its_data(self, server):
+        with transaction.atomic():
+            for name in "abc":
+                write(name)
+            assert states() == []
+        [row] = Intent.objects.all()
+        assert row.payload == {
+            "targets": [{"kind": "group", "name": "tenants", "tenant": [], "alias": None}],
+            "rules": ["tenants"],
+            "source": "rule",
+            "name": "tenants",
+            "warm": [],
+        }
+        assert len(server.asked) == 1
+
+    def test_a_delivered_row_is_done_and_says_to_whom(self, server):
+        write()
+        [row] = Intent.objects.all()
+        assert (row.state, row.delivered_to) == ("done", {"default": "ab" * 8})
+        assert row.delivered_at >= row.created
+        assert row.due - row.created == dt.timedelta(milliseconds=500)
+
+    def test_a_write_alone_is_committed_with_its_row(self, server, monkeypatch):
+        """What a crash right after the COMMIT would leave: the data, and the intent that waits."""
+
+        def crash(*args, **kwargs):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(invalidation, "deliver", crash)
+        with pytest.raises(KeyboardInterrupt):
+            write()
+        connection.rollback()
+        assert Tenant.objects.count() == 1
+        assert states() == ["pending"]
+
+    def test_a_row_that_cannot_be_written_takes_the_data_with_it(self, server, monkeypatch):
+        def refuse(*args):
+            raise OperationalError("disk full")
+
+        monkeypatch.setattr(rows, "insert", refuse)
+        with pytest.raises(OperationalError):
+            write()
+        assert not Tenant.objects.exists()
+        assert server.asked == []
+        assert connection.get_autocommit()
+
+    def test_a_rollback_leaves_neither(self, server):
+        with transaction.atomic():
+            write()
+            transaction.set_rollback(True)
+        assert (states(), server.asked) == ([], [])
+
+    def test_what_code_asks_for_shares_the_row(self, server):
+        with transaction.atomic():
+            write()
+            assert request([TARGET], name="by hand").state == "deferred"
+        [row] = Intent.objects.all()
+        assert len(row.payload["targets"]) == 2
+        assert (row.payload["source"], row.payload["name"]) == ("code", "tenants, by hand")
+        assert len(server.asked) == 1
+
+    def test_what_code_asks_for_in_a_transaction_that_only_reads_is_kept_too(self, server):
+        with transaction.atomic():
+            Tenant.objects.count()
+            request([TARGET])
+        assert states() == ["done"]
+        assert server.asked == [[TARGET]]
+
+    def test_a_transaction_that_cannot_write_delivers_all_the_same(self, server, monkeypatch):
+        def refuse(*args):
+            raise DatabaseError("cannot execute INSERT in a read-only transaction")
+
+        monkeypatch.setattr(rows, "insert", refuse)
+        with transaction.atomic():
+            request([TARGET])
+        assert server.asked == [[TARGET]]
+
+    def test_a_listener_hears_of_what_was_delivered(self, server, monkeypatch):
+        heard = []
+        monkeypatch.setattr(delivery, "_listeners", [lambda d, i: 1 / 0, lambda d, i: heard.append((d.rules, i.state))])
+        write()
+        assert heard == [(("tenants",), "done")]
+
+    def test_flushing_the_database_leaves_the_table_empty(self, server):
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("DELETE FROM shop_tenant")
+            cursor.execute("DELETE FROM cacheadmin_intent")
+        assert states() == []
+        assert len(server.asked) == 1
+
+
+@pytest.mark.django_db
+class TestInsideATestCase:
+    def test_there_are_no_rows(self, server):
+        write()
+        with transaction.atomic():
+            write("b")
+        assert len(server.asked) == 2
+        assert states() == []
+
+    def test_what_waits_is_remembered_by_the_process(self, server):
+        server.is_away = True
+        write()
+        assert states() == []
+        assert outbox.pending().count == 1
+        server.is_away = False
+        assert outbox.relay_once().delivered == 1
+        assert outbox.pending() == outbox.Waiting(0, 0.0)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestSettings:
+    def test_on_failure_there_is_a_row_only_then(self, server, settings):
+        settings.CACHEADMIN = settings.CACHEADMIN | {"OUTBOX": "on_failure"}
+        write()
+        assert states() == []
+        server.is_away = True
+        write("b")
+        assert states() == ["pending"]
+
+    def test_off_means_memory(self, server, settings):
+        settings.CACHEADMIN = settings.CACHEADMIN | {"OUTBOX": "off"}
+        server.is_away = True
+        write()
+        assert states() == []
+        assert len(delivery.remembered()) == 1
+
+    def test_without_our_table_memory_serves(self, server, monkeypatch):
+        monkeypatch.setattr("cacheadmin.outbox.rows.own_sql.has_table", lambda *args: False)
+        server.is_away = True
+        write()
+        request([TARGET])
+        assert set(delivery.remembered()) == {Target("group", "tenants", None), TARGET}
+        server.is_away = False
+        assert outbox.relay_once() == outbox.RelayReport(delivered=1)
+        assert delivery.remembered() == ()
+
+    def test_a_replica_gets_no_rows(self, server, settings):
+        settings.CACHEADMIN = settings.CACHEADMIN | {"REPLICAS": ["default"]}
+        assert not outbox.keeps_rows(connection)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestWaiting:
+    def test_a_write_succeeds_and_its_row_waits(self, server):
+        server.is_away = True
+        write()
+        assert states() == ["pending"]
+        server.is_away = False
+        Intent.objects.update(due=timezone.now())
+        assert outbox.relay_once() == outbox.RelayReport(delivered=1)
+        assert states() == ["done"]
+
+    def test_what_code_asks_for_outside_a_transaction_is_recorded(self, server):
+        server.is_away = True
+        assert request([TARGET]).state == "waiting"
+        assert states() == ["pending"]
+
+    def test_a_delivery_that_raises_waits(self, server, monkeypatch, caplog):
+        def burst(*args, **kwargs):
+            raise RuntimeError("on purpose")
+
+        monkeypatch.setattr(invalidation, "deliver", burst)
+        write()
+        assert states() == ["pending"]
+        assert "on purpose" in caplog.text
+
+    def test_pending_counts_what_is_not_its_writers_any_more(self, server):
+        assert outbox.pending() == outbox.Waiting(0, 0.0)
+        insert()
+        insert(due=60)
+        Intent.objects.update(created=timezone.now() - dt.timedelta(seconds=5))
+        found = outbox.pending()
+        assert found.count == 1
+        assert 5 <= found.oldest_seconds < 8
+
+    def test_very_much_memory_becomes_everything(self, server, monkeypatch):
+        monkeypatch.setattr(delivery, "MOST_REMEMBERED", 3)
+        monkeypatch.setattr(delivery, "_kept_in_a_row", lambda d: False)
+        delivery.remember(Delivery(tuple(Target("group", str(n), "1") for n in range(4))))
+        assert delivery.remembered() == (Target("tenant", tenant=ALL),)
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRelay:
+    def test_rows_are_delivered_together_and_only_when_due(self, server):
+        insert()
+        insert(Target("group", "b", "7"))
+        insert(due=5)
+        assert outbox.relay_once() == outbox.RelayReport(delivered=2)
+        assert server.asked == [[TARGET, Target("group", "b", "7")]]
+        assert states() == ["done", "done", "pending"]
+
+    def test_a_row_of_a_host_whose_clock_is_ahead_is_taken(self, server):
+        insert(due=3600)
+        assert outbox.relay_once().delivered == 1
+
+    def test_twice_is_harmless(self, server):
+        insert()
+        outbox.relay_once()
+        assert outbox.relay_once() == outbox.RelayReport()
+
+    def test_a_server_that_is_away_holds_up_only_its_alias(self, server):
+        insert(Target("group", "a", "7", "query"))
+        insert(Target("group", "a", "7", "default"))
+        server.away_aliases = {"query"}
+        assert outbox.relay_once() == outbox.RelayReport(delivered=1, waiting=1)
+        waiting = Intent.objects.get(state="pending")
+        assert (waiting.attempts, waiting.error) == (1, "The server does not answer.")
+
+    def test_a_row_that_cannot_be_read_widens(self, server):
+        for payload in ({"targets": [{"kind": "zzz", "alias": "query"}]}, {"nothing": 1}, [1], "text"):
+            Intent.objects.create(due=timezone.now(), payload=payload)
+        outbox.relay_once()
+        everything = {Target("tenant", tenant=ALL, alias="query"), Target("tenant", tenant=ALL)}
+        assert {target for asked in server.asked for target in asked} == everything
+        assert set(states()) == {"done"}
+
+    def test_a_row_for_an_alias_that_is_gone_is_dead_and_holds_nothing_up(self, server):
+        insert(Target("group", "a", "7", "long gone"), TARGET)
+        insert(Target("group", "a", "7", "long gone"))
+        insert()
+        report = outbox.relay_once()
+        assert (report.delivered, report.dead) == (1, 2)
+        assert states() == ["dead", "dead", "done"]
+        assert "long gone is not configured any more" in Intent.objects.first().error
+        assert [TARGET] in server.asked
+
+    def test_old_done_rows_go(self, server):
+        insert()
+        outbox.relay_once()
+        Intent.objects.update(due=timezone.now() - dt.timedelta(minutes=11))
+        assert rows.prune(connection) == 1
+        assert states() == []
+
+    def test_limits_bound_one_pass(self, server):
+        for _ in range(3):
+            insert()
+        assert outbox.relay_once(limit=2).delivered == 2
+        assert outbox.relay_once(limit=2).delivered == 1
+
+    def test_it_costs_no_counted_query(self, server, django_assert_num_queries):
+        insert()
+        with django_assert_num_queries(0):
+            outbox.relay_once()
+            outbox.pending()
+
+    def test_a_database_that_fails_does_not_stop_the_others(self, server, monkeypatch, caplog):
+        def burst(*args):
+            raise DatabaseError("on purpose")
+
+        monkeypatch.setattr(relay, "_relay_database", burst)
+        assert outbox.relay_once() == outbox.RelayReport()
+        assert "cannot be relayed" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+class TestRuleEdits:
+    def test_the_targets_of_a_new_rule_are_dropped_now_and_again_later(self, server):
+        InvalidationRule.objects.create(name="new", model="shop.Branch", targets=["prefix:branch"])
+        again, now = Intent.objects.order_by("-due")
+        assert (now.state, again.state) == ("done", "pending")
+        assert now.payload["targets"] == again.payload["targets"]
+        assert again.due - again.created == dt.timedelta(seconds=2)
+        assert server.asked == [[Target("prefix", "branch", ALL)]]
+
+
+class TestTheThread:
+    """Alone, with a stand-in for the database: while tests run the real one is not started."""
+
+    @pytest.fixture
+    def thread(self, monkeypatch):
+        self.passes = []
+        self.reports = []
+
+        def relay_now():
+            self.passes.append(time.monotonic())
+            return self.reports.pop(0) if self.reports else outbox.RelayReport()
+
+        monkeypatch.setattr(relay.Relay, "_relay", staticmethod(relay_now))
+        monkeypatch.setattr(relay, "RELAY_SECONDS", 0.05)
+        monkeypatch.setattr(relay, "GATHER_SECONDS", 0.01)
+        return relay.Relay()
+
+    def wait_for(self, count):
+        deadline = time.monotonic() + 5
+        while len(self.passes) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(self.passes) == count
+
+    def test_it_works_when_woken_and_sleeps_otherwise(self, thread):
+        thread.wake(0.0)
+        self.wait_for(1)
+        time.sleep(0.2)
+        self.wait_for(1)
+        thread.wake(0.0)
+        self.wait_for(2)
+
+    def test_it_comes_back_while_something_waits(self, thread):
+        self.reports = [outbox.RelayReport(waiting=1)] * 2
+        thread.wake(0.0)
+        self.wait_for(3)
+
+    def test_it_survives_an_error(self, thread, monkeypatch, caplog):
+        monkeypatch.setattr(relay, "flush", lambda: 1 / 0)
+        thread.wake(0.0)
+        time.sleep(0.1)
+        monkeypatch.setattr(relay, "flush", lambda: None)
+        self.wait_for(1)
+        assert "cannot be relayed now" in caplog.text
+
+    def test_it_can_be_woken_for_later(self, thread):
+        thread.wake(0.3)
+        self.wait_for(1)
+        self.wait_for(1)
+        time.sleep(0.5)
+        assert len(self.passes) == 2
+
+    def test_one_thread_a_process(self, thread):
+        for _ in range(5):
+            thread.wake(0.0)
+        assert [t.name for t in threading.enumerate()].count("cacheadmin-relay") >= 1
+        assert thread._thread is not None
+        started = thread._thread
+        thread.wake(0.0)
+        assert thread._thread is started
+
+    def test_a_forked_process_starts_its_own(self, thread):
+        thread.wake(0.0)
+        started = thread._thread
+        thread._pid = -1  # as a child finds it: the parent's thread is not there
+        thread.wake(0.0)
+        assert thread._thread is not started
+
+    def test_tests_do_without(self):
+        assert relay._in_tests()
+        relay.wake()
+        assert relay._thread._thread is None
