@@ -284,6 +284,22 @@ def test_counts_add_up_by_alias_group_tenant_and_both(clock):
     assert both == {NOW: {("default", "sales"): numbers(hit=1), ("query", "stock"): numbers(hit=1, stale=1)}}
 
 
+def test_most_flushes_send_only_the_minutes_and_the_next_whole_one_sends_the_rest(redis, clock):
+    for _ in range(3):
+        recorder.read("default", "sales", "12", "hit")
+        recorder.invalidated("default", "12", "group sales", "rule", "sale")
+        assert recorder.flush(everything=False) is True
+    kinds = {tuple(key.decode().split(":")[2:4]) for key in redis.scan_iter()}
+    assert kinds - {("n", rollups._process)} == {("a", "60"), ("g", "60"), ("t", "60"), ("d", "3600")}
+    clock(NOW + 601)
+    recorder.read("default", "sales", "12", "hit")
+    assert recorder.flush() is True
+    [tens, both] = ask(("groups", [NOW, NOW + 600], 600), ("groups_of", ["12"], [NOW, NOW + 600], 600))
+    assert [names["default", "sales"][0] for names in tens.values()] == [3, 1]
+    assert both == tens
+    assert whole("groups") == numbers(hit=3, invalidated=3)
+
+
 def test_minutes_add_up_to_ten_minutes_and_hours(clock):
     for minute in range(0, 25, 5):
         clock(NOW + 60 * minute)

@@ -7,6 +7,7 @@ names is added to the name OTHER, so that sums stay exact.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -93,11 +94,20 @@ Fields: TypeAlias = dict[str, list[int]]
 """A field of a HASH -> the numbers to add to it."""
 
 
-def sums(minute: int, delta: Delta) -> dict[tuple[Kind, int], Fields]:
-    """Add a delta up for each kind of roll-up and its shards. Pure."""
+FINE: Final = (TOTALS, GROUPS, TENANTS, DROPPED)
+"""Kinds with buckets of a minute, or with the minute in the field."""
+
+COARSE: Final = (TOTALS, GROUPS, TENANTS, BOTH)
+"""Kinds with buckets above a minute."""
+
+
+def sums(minute: int, delta: Delta, kinds: Collection[Kind]) -> dict[tuple[Kind, int], Fields]:
+    """Add a delta up for some kinds of roll-ups and their shards. Pure."""
     found: dict[tuple[Kind, int], Fields] = {}
 
     def add(kind: Kind, shard: int, field: str, numbers: list[int]) -> None:
+        if kind not in kinds:
+            return
         fields = found.setdefault((kind, shard), {})
         known = fields.get(field)
         fields[field] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]

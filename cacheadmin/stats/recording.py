@@ -22,6 +22,9 @@ logger = logging.getLogger("cacheadmin")
 CELLS_PER_THREAD: Final = 4096
 """Most (alias, group, tenant) that one thread counts apart between two flushes; the rest is counted under OTHER."""
 
+EVERYTHING_SECONDS: Final = 15.0
+"""Seconds between two flushes of everything."""
+
 _BOUNDS_NS: Final = [1000 * bound for bound in LATENCY_BOUNDS_US]
 _WAITED, _INVALIDATED = INDEX["waited"], INDEX["invalidated"]
 _COMPUTED, _COMPUTE_US = INDEX["computed"], INDEX["compute_us"]
@@ -34,8 +37,8 @@ _K = TypeVar("_K")
 class Keeper(Protocol):
     """Where the counts of all processes come together."""
 
-    def push(self, delta: Delta) -> bool:
-        """Take a delta; say whether all that was ever given has arrived."""
+    def push(self, delta: Delta, *, everything: bool) -> bool:
+        """Take a delta; say whether what was to be sent has arrived: `everything`, or only what pages look at first."""
         ...
 
     def measure(self) -> None:
@@ -207,6 +210,7 @@ class Recorder:
     # --- flushing ---------------------------------------------------------------------------------------------------
 
     def _run(self, stop: threading.Event, seconds: float) -> None:
+        everything_at = time.monotonic()
         while not stop.wait(seconds):
             # Everything under the lock: a child forked while this thread imports a module could never import it.
             with self._lock:
@@ -216,13 +220,17 @@ class Recorder:
                         self.keeper.measure()
                 except Exception:
                     logger.exception("The cache servers could not be measured.")
-                self.flush()
+                is_due = time.monotonic() >= everything_at
+                if is_due:
+                    everything_at = time.monotonic() + EVERYTHING_SECONDS
+                self.flush(everything=is_due)
 
-    def flush(self) -> bool:
+    def flush(self, *, everything: bool = True) -> bool:
         """
         Hand what was counted to the sinks and to the roll-ups.
 
-        Cost:    one round trip, none if nothing was counted.
+        Cost:    one round trip, none if nothing was counted. Not `everything` is a fifth of the work for Redis: the
+                 minutes of aliases, groups and tenants; hours, and groups of one tenant, wait for the next flush.
         Returns: whether Redis has everything; if not, it is kept and tried again with the next flush.
         """
         with self._lock:
@@ -233,7 +241,7 @@ class Recorder:
                 except Exception:
                     logger.exception("A sink of the recorder failed.")
             try:
-                return self.keeper is None or self.keeper.push(delta)
+                return self.keeper is None or self.keeper.push(delta, everything=everything)
             except Exception:
                 logger.exception("Counts could not be kept.")
                 return False

@@ -24,13 +24,16 @@ from ..keys import name
 from ..scripts import run_many, script
 from .counts import OTHER, Delta, Mark
 from .layout import (
+    COARSE,
     DAY,
     DROPPED,
     DROPPED_A_HASH,
     FIELDS_A_HASH,
+    FINE,
     HOUR,
     KEEP_SAMPLES,
     MINUTE,
+    TEN_MINUTES,
     base,
     born_key,
     bucket_key,
@@ -65,13 +68,14 @@ class Chunk:
     cells: int = 0
 
 
-def _cells(minute: int, delta: Delta) -> Iterator[tuple[str, int, int, list[str]]]:
+def _cells(start: int, delta: Delta, *, coarse: bool) -> Iterator[tuple[str, int, int, list[str]]]:
     """Yield (key, seconds to live, most fields, [field, numbers, …]) in pieces that fit a script."""
-    for (kind, shard), fields in sums(minute, delta).items():
+    for (kind, shard), fields in sums(start, delta, COARSE if coarse else FINE).items():
+        steps = {step: keep for step, keep in kind.keep.items() if kind is DROPPED or coarse is (step > MINUTE)}
         flat = [text for field, numbers in fields.items() for text in (field, numbers_text(numbers))]
         most = DROPPED_A_HASH if kind is DROPPED else FIELDS_A_HASH
-        for step, keep in kind.keep.items():
-            key = bucket_key(kind, step, minute, shard)
+        for step, keep in steps.items():
+            key = bucket_key(kind, step, start, shard)
             for at in range(0, len(flat), 2 * CELLS_A_SCRIPT):
                 yield key, keep, most, flat[at : at + 2 * CELLS_A_SCRIPT]
 
@@ -108,14 +112,16 @@ class Rollups:
         self._process = uuid.uuid4().hex
         self._number = 0
         self._sent: list[Chunk] = []
-        self._waiting: dict[int, Delta] = {}
+        self._minutes: dict[int, Delta] = {}
+        self._coarse: dict[int, Delta] = {}
+        """By ten minutes, for the buckets above a minute; they are sent less often."""
         self._marks: list[Mark] = []
         self._release = ""
         self._identities: dict[str, set[bytes]] = {}
         self._away: set[str] = set()
         self._measured = 0
 
-    def push(self, delta: Delta) -> bool:
+    def push(self, delta: Delta, *, everything: bool = True) -> bool:
         """
         Add a delta to the roll-ups; called by the recorder, one call at a time.
 
@@ -127,7 +133,7 @@ class Rollups:
         self._keep(delta, time.time())
         to = link(config().stats_alias)
         try:
-            has_arrived = self._send(to)
+            has_arrived = self._send(to, everything)
             self._send_marks(to)
         except CacheAway as error:
             logger.debug("The counts wait: %s", error)
@@ -138,14 +144,18 @@ class Rollups:
         minute = int(now) // MINUTE * MINUTE
         self._marks = (self._marks + delta.marks)[:MARKS_WAITING]
         if delta.counts or delta.latency or delta.dropped:
-            merge(self._waiting.setdefault(minute, Delta()), delta)
-        for old in [m for m in self._waiting if m < minute - DAY]:
-            del self._waiting[old]
+            merge(self._minutes.setdefault(minute, Delta()), delta)
+            merge(self._coarse.setdefault(minute // TEN_MINUTES * TEN_MINUTES, Delta()), delta)
+        for waiting in (self._minutes, self._coarse):
+            for old in [start for start in waiting if start < minute - DAY]:
+                del waiting[old]
 
-    def _send(self, to: Link) -> bool:
-        while self._sent or self._waiting:
+    def _send(self, to: Link, everything: bool) -> bool:
+        while self._sent or self._minutes or (everything and self._coarse):
             if not self._sent:
-                self._sent, self._waiting = self._chunks(), {}
+                self._sent, self._minutes = self._chunks(everything), {}
+                if everything:
+                    self._coarse = {}
             # Without an answer it is not known whether they were added: the same chunks go again, with nothing new.
             tally = script("tally")
             replies = run_many(to, [(tally, c.keys, c.args) for c in self._sent], again=False).values
@@ -158,15 +168,16 @@ class Rollups:
                 return False
         return True
 
-    def _chunks(self) -> list[Chunk]:
+    def _chunks(self, everything: bool) -> list[Chunk]:
         chunks: list[Chunk] = []
-        for minute, delta in self._waiting.items():
-            for key, keep, most, flat in _cells(minute, delta):
-                if not chunks or chunks[-1].cells + len(flat) // 2 > CELLS_A_SCRIPT:
-                    chunks.append(self._numbered([], [], 0))
-                chunks[-1].keys.append(key)
-                chunks[-1].args += [keep, most, len(flat) // 2, *flat]
-                chunks[-1].cells += len(flat) // 2
+        fine = (cells for start, delta in self._minutes.items() for cells in _cells(start, delta, coarse=False))
+        coarse = (cells for start, delta in self._coarse.items() for cells in _cells(start, delta, coarse=True))
+        for key, keep, most, flat in (*fine, *(coarse if everything else ())):
+            if not chunks or chunks[-1].cells + len(flat) // 2 > CELLS_A_SCRIPT:
+                chunks.append(self._numbered([], [], 0))
+            chunks[-1].keys.append(key)
+            chunks[-1].args += [keep, most, len(flat) // 2, *flat]
+            chunks[-1].cells += len(flat) // 2
         return chunks
 
     def _numbered(self, keys: list[str], args: list[Any], cells: int) -> Chunk:
