@@ -206,7 +206,7 @@ def test_a_signal_ends_a_run_between_two_calls_and_the_next_one_goes_on(tmp_path
     process = manage(*run, "--workers", workers, env={"SHOP_SLOW_MS": "200"})
     with Redis.from_url(server.url_for(1)) as client:
         ends = time.monotonic() + 60
-        while client.dbsize() == 0 and time.monotonic() < ends:
+        while client.dbsize() == 0 and process.poll() is None and time.monotonic() < ends:
             time.sleep(0.02)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
