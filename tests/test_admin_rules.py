@@ -331,8 +331,20 @@ def test_the_history_says_field_by_field_what_changed(admin_client):
     )
     admin_client.post(reverse(CHANGE, args=[made.pk]), sent)
     [entry] = admin_client.get(reverse(HISTORY, args=[made.pk])).context["entries"]
-    assert entry.parts == ["events: + m2m", "fields: + status", "targets: + prefix:report", "note: – → n"]
+    assert entry.parts == [
+        "events: +\u00a0m2m",
+        "fields: +\u00a0status",
+        "targets: +\u00a0prefix:report",
+        "note: – → n",
+    ]
     assert Activity.objects.get().what == "Changed rule stock"
+
+
+@pytest.mark.django_db
+def test_a_new_rule_begins_with_the_usual_events_and_switched_on(admin_client):
+    html = admin_client.get(reverse(ADD)).content.decode()
+    assert re.findall(r'name="events" value="(\w+)"[^>]* checked', html) == ["create", "update", "delete"]
+    assert re.findall(r'name="enabled" value="(\d)"[^>]* checked', html) == ["1"]
 
 
 @pytest.mark.django_db
@@ -399,7 +411,7 @@ def test_the_preview_names_groups_that_do_not_exist_and_tags_that_add_nothing(ad
     assert "The group inventory_lst does not exist. Did you mean inventory_list?" in {c.text for c in shown.checks}
     sent = typed(("tag", "nobody:{pk}"), preview_tenant=str(shop[0].pk), _preview="1")
     shown = admin_client.post(reverse(ADD), sent).context["preview"]
-    assert "No function that is known here uses the tag nobody:…." in {c.text for c in shown.checks}
+    assert "No function that is known here uses the tag nobody:{pk}." in {c.text for c in shown.checks}
 
 
 def test_the_preview_of_a_wrong_rule_says_what_is_wrong(admin_client, shop):

@@ -163,7 +163,7 @@ def test_the_diff_says_what_would_change_and_writes_nothing(admin_client):
         (2, "stock", "changed"),
         (4, "fresh", "new"),
     ]
-    assert list(diff.told[1].differences) == ["fields: + quantity", "enabled: on → off"]
+    assert list(diff.told[1].differences) == ["fields: +\u00a0quantity", "enabled: on → off"]
     wrong = dict(diff.told[0].errors)
     assert wrong["enabled"] == "“maybe” is neither yes nor no."
     assert "Did you mean shop.InventoryItem" in wrong["model"]

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy
 from cacheadmin.conf import config
 from cacheadmin.exceptions import InvalidRule
 from cacheadmin.functions import registry
-from cacheadmin.models import InvalidationRule
+from cacheadmin.models import InvalidationRule, default_events
 from cacheadmin.rules import Rule, RuleTarget, all_rules, find_model, validate
 
 ROWS: Final = 50
@@ -153,7 +153,10 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
     )
     model = forms.ChoiceField(label=gettext_lazy("When"))
     events = forms.MultipleChoiceField(
-        label=gettext_lazy("Events"), choices=[*EVENT_LABELS.items()], widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("Events"),
+        choices=[*EVENT_LABELS.items()],
+        widget=forms.CheckboxSelectMultiple,
+        initial=default_events,
     )
     fields = NamesField(  # type: ignore[assignment]  # the model's own name for them; an instance has Django's dict there
         required=False,

@@ -300,13 +300,12 @@ def _tag_checks(rule: Rule, shown: Preview) -> Iterable[Check]:
             for f in registry.values()
             if f.alias in aliases and not callable(f.tags) and any(tag.split("{", 1)[0] == head for tag in f.tags)
         ]
-        name = f"{head}…" if "{" in target.name else head
         if not users:
-            yield Check(_("No function that is known here uses the tag %(name)s.") % {"name": name}, "warn")
+            yield Check(_("No function that is known here uses the tag %(name)s.") % {"name": target.name}, "warn")
             continue
         count = len(users)
         text = ngettext("%(n)s function uses the tag %(name)s.", "%(n)s functions use the tag %(name)s.", count)
-        yield Check(text % {"n": formats.number(count), "name": name})
+        yield Check(text % {"n": formats.number(count), "name": target.name})
         idle = sorted({f.group for f in users if (f.alias, f.group) in whole})
         if len(idle) == len({f.group for f in users}):
             text = _("The tag adds nothing for %(groups)s: dropped already as a whole.")

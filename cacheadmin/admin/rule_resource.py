@@ -226,7 +226,7 @@ def differences(before: Mapping[str, Any] | None, row: InvalidationRule) -> list
             continue
         if isinstance(new, list) and isinstance(old, list):
             gone, come = [x for x in old if x not in new], [x for x in new if x not in old]
-            parts = [f"+ {_shown(x)}" for x in come] + [f"− {_shown(x)}" for x in gone]
+            parts = [f"+\u00a0{_shown(x)}" for x in come] + [f"−\u00a0{_shown(x)}" for x in gone]
             found.append(f"{name}: {', '.join(parts) if parts else _('another order')}")
         else:
             found.append(f"{name}: {_shown(new)}" if before is None else f"{name}: {_shown(old)} → {_shown(new)}")

@@ -8,9 +8,10 @@ from typing import Final
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from . import rule_import
 from .pages import Crumb, Note, url_to
@@ -19,6 +20,13 @@ from .rule_files import FILE_BYTES, FORMATS, UnreadableFile
 from .rule_resource import differences
 
 MOST_SELECTED: Final = 1000
+
+MEANINGS: Final[dict[str, str | Promise]] = {
+    "json": gettext_lazy("A list of objects."),
+    "yaml": gettext_lazy("A list of mappings; reads well in a repository."),
+    "csv": gettext_lazy("One rule a line, a header first."),
+    "xlsx": gettext_lazy("One sheet, a header first."),
+}
 
 
 class Transfer(RulePages):
@@ -37,7 +45,7 @@ class Transfer(RulePages):
             return rule_import.download(rows, request.GET["format"])
         context = {
             **self.framed(request, _("Export invalidation rules"), Crumb(_("Export"))),
-            "formats": [(name, each.__name__, each.__doc__) for name, each in zip(names, FORMATS, strict=True)],
+            "formats": [(name, each.__name__, MEANINGS[name]) for name, each in zip(names, FORMATS, strict=True)],
             "only": ",".join(only),
             "count": rows.count(),
         }
