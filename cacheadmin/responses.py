@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
@@ -15,16 +14,21 @@ from django.template.response import SimpleTemplateResponse
 from django.utils.module_loading import import_string
 
 from . import invalidation
-from .functions import registry, timeout_ms
+from .functions import given_tags, made_tags, registry, timeout_ms
 from .invalidation import Invalidation
 from .keys import Entry, check_group, digest, fingerprint, tenant_text
 from .reading import Call, Options, Pace, attempt, miss, run, run_async
+from .results import settled
 from .store import ABSENT, store
+from .store.codec import refuse_once
 from .targets import ALL, Target
 from .tenancy import tenancy
 
 SAFE_METHODS: Final = ("GET", "HEAD")
 DRF_RESPONSE: Final = "rest_framework.response.Response"
+OPTIONS: Final = frozenset(
+    ("version", "grace", "single_flight", "jitter", "cache_none", "condition", "max_value_bytes")
+)
 
 
 class Kept:
@@ -34,17 +38,22 @@ class Kept:
     def of(response: Any) -> dict[str, Any] | None:
         """Return what to store of a response or of plain data; None if it must not be kept."""
         if not isinstance(response, HttpResponseBase):
-            return {"kind": "data", "data": response}
-        if response.status_code != 200 or response.streaming or response.cookies:
+            refuse_once(response)
+            return {"kind": "data", "data": settled(response)}
+        if response.status_code != 200 or response.streaming:
+            return None
+        # A response of REST framework has no renderer before its view has finished: then its data are kept.
+        is_data = hasattr(response, "data") and not hasattr(response, "accepted_renderer")
+        if isinstance(response, SimpleTemplateResponse) and not is_data:
+            response.render()  # may still set headers and cookies
+        if response.cookies:
             return None
         directives = {d.strip().lower().split("=")[0] for d in response.get("Cache-Control", "").split(",")}
         if directives & {"private", "no-store"} or "*" in varies(response):
             return None
         headers = [(name, value) for name, value in response.items() if name.lower() != "x-cache"]
-        if isinstance(response, SimpleTemplateResponse) and hasattr(response, "data"):
-            return {"kind": "drf", "data": response.data, "headers": headers}
-        if isinstance(response, SimpleTemplateResponse) and not response.is_rendered:
-            response.render()
+        if isinstance(response, SimpleTemplateResponse) and is_data:
+            return {"kind": "drf", "data": response.data, "headers": headers}  # type: ignore[attr-defined]
         return {"kind": "http", "content": bytes(getattr(response, "content", b"")), "headers": headers}
 
     @staticmethod
@@ -62,6 +71,14 @@ class Kept:
 def varies(response: HttpResponseBase) -> tuple[str, ...]:
     """Return the names in a response's `Vary`, lower case, sorted."""
     return tuple(sorted({name.strip().lower() for name in response.get("Vary", "").split(",") if name.strip()}))
+
+
+class Whose(NamedTuple):
+    """Whom a request comes from."""
+
+    tenant: str | None
+    user: str
+    """Primary key; of a bearer whom only the view will recognise the digest of his credentials; else empty."""
 
 
 class CachedView:
@@ -86,6 +103,8 @@ class CachedView:
         tags: Any = (),
         **options: Any,
     ) -> None:
+        if unknown := options.keys() - OPTIONS:
+            raise TypeError(f"cache_api_response() got an unexpected keyword argument {min(unknown)!r}")
         functools.update_wrapper(self, view)
         self.function = view
         self.name = f"{view.__module__}.{view.__qualname__}"
@@ -94,7 +113,9 @@ class CachedView:
         self.timeout = timeout
         self.vary_on_user = vary_on_user
         self.x_cache = x_cache
-        self.tags = tags
+        self.tags = given_tags(tags)
+        self.condition: Callable[[Any], bool] | None = options.pop("condition", None)
+        self.cache_none: bool = options.pop("cache_none", True)
         self.pace = Pace()
         self.is_async = iscoroutinefunction(view)
         self._given = options
@@ -140,12 +161,31 @@ class CachedView:
         request = next((a for a in args if hasattr(a, "META") and hasattr(a, "method")), None)
         if request is None or request.method not in SAFE_METHODS:
             return self.function(*args, **kwargs)
+        if self.is_async:
+            return self._answer_async(request, args, kwargs)
+        whose = self._whose(request)
+        if whose is None:
+            return self.function(*args, **kwargs)
+        return _Read(self, request, whose, args, kwargs).answer()
+
+    async def _answer_async(self, request: Any, args: Any, kwargs: Any) -> Any:
+        whose = await sync_to_async(self._whose, thread_sensitive=True)(request)  # may load the user
+        if whose is None:
+            return await self.function(*args, **kwargs)
+        return await _Read(self, request, whose, args, kwargs).answer_async()
+
+    def _whose(self, request: Any) -> Whose | None:
+        """Return whom a request comes from; None if its tenant cannot be told."""
         site = tenancy()
         tenant = site.from_request(getattr(request, "_request", request))
         if tenant is None and site.has_tenants:
-            return self.function(*args, **kwargs)
-        read = _Read(self, request, tenant, args, kwargs)
-        return read.answer_async() if self.is_async else read.answer()
+            return None
+        user = ""
+        if self.vary_on_user:
+            user = str(getattr(getattr(request, "user", None), "pk", None) or "")
+            if not user and (credentials := request.META.get("HTTP_AUTHORIZATION")):
+                user = digest(credentials.encode("utf-8", "surrogatepass"))
+        return Whose(None if tenant is None else tenant_text(tenant), user)
 
     def __repr__(self) -> str:
         return f"<cached view {self.name} in {self.alias}>"
@@ -154,14 +194,14 @@ class CachedView:
 class _Read:
     """One request's read of a cached view."""
 
-    def __init__(self, view: CachedView, request: Any, tenant: str | None, args: Any, kwargs: Any) -> None:
+    def __init__(self, view: CachedView, request: Any, whose: Whose, args: Any, kwargs: Any) -> None:
         self.view = view
         self.request = request
-        self.tenant = tenant
+        self.whose = whose
         self.args = args
         self.kwargs = kwargs
-        self.response: Any = None
-        """What the view returned, if it was called."""
+        self.response: Any = ABSENT
+        """What the view returned; ABSENT if it was not called."""
         self.asked: tuple[str, ...] = ()
         """The headers on which the entry that was asked for varies."""
 
@@ -173,7 +213,7 @@ class _Read:
         if query:
             parts["query"] = query
         if self.view.vary_on_user:
-            parts["user"] = str(getattr(getattr(request, "user", None), "pk", None) or "")
+            parts["user"] = self.whose.user
         return parts
 
     def call(self, headers: tuple[str, ...]) -> Call:
@@ -181,7 +221,7 @@ class _Read:
         if headers:
             parts["headers"] = [(name, self.request.META.get(_meta(name), "")) for name in headers]
         member = f"{view._label}!{fingerprint((), parts, 25)}"
-        entry = Entry(store(view.alias).place(self.tenant).group(view.group), member, self._tags())
+        entry = Entry(store(view.alias).place(self.whose.tenant).group(view.group), member, self._tags())
         shown = f"{self.request.method} {self.request.get_full_path()}"
         return Call(
             store(view.alias),
@@ -189,13 +229,13 @@ class _Read:
             self.compute,
             options=view.options(),
             pace=view.pace,
-            about=lambda: {"fn": view.name, "args": shown, "user": parts.get("user", ""), "tags": list(entry.tags)},
+            about=lambda: {"fn": view.name, "args": shown, "user": self.whose.user, "tags": list(entry.tags)},
             sender=view,
         )
 
     def _tags(self) -> tuple[str, ...]:
         tags = self.view.tags
-        return tuple(map(str, tags(self.request) if callable(tags) else tags))
+        return made_tags(tags(self.request) if callable(tags) else tags, self.view.name)
 
     def compute(self) -> Any:
         self.response = self.view.function(*self.args, **self.kwargs)
@@ -207,8 +247,12 @@ class _Read:
 
     def settle(self) -> Any:
         """Return what to store: the response's parts, or which headers it varies on if that is news."""
-        kept = Kept.of(self.response)
-        if kept is None:
+        view, kept = self.view, Kept.of(self.response)
+        if kept is None or (self.response is None and not view.cache_none):
+            return ABSENT
+        if self.request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):  # it holds a token made for this visitor
+            return ABSENT
+        if view.condition is not None and not view.condition(self.response):
             return ABSENT
         headers = varies(self.response) if isinstance(self.response, HttpResponseBase) else ()
         if headers != self.asked:
@@ -226,7 +270,7 @@ class _Read:
 
     def finish(self, value: Any) -> Any:
         """Return the response for what was computed here, waited for, or cached."""
-        if self.response is None:
+        if self.response is ABSENT:
             return self._marked(Kept.again(value), "HIT")
         if isinstance(self.response, HttpResponseBase):
             self.learn(varies(self.response))
@@ -245,7 +289,7 @@ class _Read:
             if found is None:
                 break
             value = found.value if found.state == "hit" else run(call, miss(call, found))
-            if self.response is not None or not self._is_news(value):
+            if self.response is not ABSENT or not self._is_news(value):
                 return self.finish(value)
         return self._marked(self.view.function(*self.args, **self.kwargs), "MISS")
 
@@ -257,7 +301,7 @@ class _Read:
             if found is None:
                 break
             value = found.value if found.state == "hit" else await run_async(call, miss(call, found))
-            if self.response is not None or not self._is_news(value):
+            if self.response is not ABSENT or not self._is_news(value):
                 return self.finish(value)
         return self._marked(await self.view.function(*self.args, **self.kwargs), "MISS")
 
@@ -293,7 +337,8 @@ def cache_api_response(
 
     Arguments: `timeout` seconds; `key_prefix` the group (default: the view's name); `alias` (or `cache_alias`);
     `vary_on_user`; `x_cache` adds the header `X-Cache: HIT` or `MISS`; `tags` texts or a callable of the request;
-    `version`, `grace`, `single_flight`, `jitter`, `condition`, `max_value_bytes` as in `cache_query_result`.
+    `version`, `grace`, `single_flight`, `jitter`, `cache_none`, `condition` (asked about the response),
+    `max_value_bytes` as in `cache_query_result`.
     """
     if callable(timeout):  # used without parentheses
         return cache_api_response()(timeout)
