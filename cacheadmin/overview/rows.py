@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
 from ..stats import EVERY_TENANT, OTHER
-from ..stats.history import Buckets, DroppedLine, Group, Later, Numbers, Reader
+from ..stats.history import Buckets, DroppedLine, Later, Numbers, Reader
+from ..stats.history import Group as Group
 from ..stats.layout import DAY, MINUTE, TEN_MINUTES, starts
 from ..tenancy import Everyone
 from .figures import Figures, figures, hit_ratio, median_of, total
