@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    if stats := sys.modules.get("cacheadmin.stats"):
+        stats.recorder.reset()  # what the last test counted would be flushed at exit, to a server that is gone
     if server := config.stash.get(_server, None):
         server.stop()
 
