@@ -111,28 +111,28 @@ def strip(found: overview.Overview, *, has_server: bool) -> list[Figure]:
         Figure(
             _("Requests"),
             _plain(now.requests.value),
-            _("/s"),
+            _unit(now.requests.value, _("/s")),
             _moved_share(now.requests),
             title=formats.number(now.requests.value, 2),
         ),
         Figure(
             _("Read p95"),
             _ms(now.p95_ms.value),
-            _("ms") if now.p95_ms.value is not None else "",
+            _unit(now.p95_ms.value, _("ms")),
             _("p50 %(n)s ms") % {"n": _ms(now.p50_ms.value)} if now.p50_ms.value is not None else "",
             _level(now.p95_ms),
         ),
         Figure(
             _("Cost of misses"),
             _plain(cost),
-            _("s/min"),
+            _unit(cost, _("s/min")),
             _moved(now.cost, lambda by: _("%(n)s s/min") % {"n": _plain(abs(by))}, 0.05),
             _level(now.cost),
         ),
         Figure(
             _("Invalidations"),
             _plain(invalidations),
-            _("/min"),
+            _unit(invalidations, _("/min")),
             _moved(now.invalidations, lambda by: _("%(n)s /min") % {"n": _plain(abs(by))}, 0.05),
             _level(now.invalidations),
         ),
@@ -180,6 +180,10 @@ def _plain(value: float | None) -> str:
     if value is None or value >= 9.95 or value == 0:
         return formats.compact(None if value is None else round(value))
     return formats.number(value, 1) if value >= 0.05 else f"< {formats.number(0.1, 1)}"
+
+
+def _unit(value: float | None, unit: str) -> str:
+    return "" if value is None else unit
 
 
 def _ms(value: float | None) -> str:

@@ -13,6 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryD
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from cacheadmin import browser
 from cacheadmin.admin import activity_rows, formats, lines, naming, paging, timeline
 from cacheadmin.admin.access import Access
 from cacheadmin.admin.pages import Crumb, Note, Page
@@ -107,6 +108,7 @@ class ActivityList(Page):
             crumbs=[Crumb(_("Activity"))],
             notes=self._notes() if is_first else [],
             rows=activity_rows.rows_of(self, [*held, *found]),
+            is_away=not found and bool(browser.away()),
             query=request.GET,
             choices=_choices(),
             is_filtered=bool(filters.intersection(name for name in request.GET if request.GET[name])),

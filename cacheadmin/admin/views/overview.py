@@ -52,6 +52,7 @@ def context_of(page: Page) -> dict[str, Any]:
         "verdicts": notes[: verdict.MOST],
         "more": text % {"n": formats.number(more)} if more else "",
         "is_fine": not notes and not more and found.is_known,
+        "is_known": found.is_known,
         "is_empty": is_empty,
         "checked": found.now,
         "strip": verdict.strip(found, has_server=isinstance(access.tenants, Everyone)),

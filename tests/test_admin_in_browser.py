@@ -1,0 +1,176 @@
+"""The overview in Chromium, under a strict policy: charts, keys, themes, renewal, a phone, and no script at all."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+import time_machine
+from django.test import Client
+from django.urls import reverse
+
+from cacheadmin.connections import forget_links
+from cacheadmin.stats import recorder, rollups
+from shop.models import Tenant, User
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+URL = reverse("admin:cacheadmin_console_changelist")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+CHARTS = ["ratio", "results", "latency", "memory", "invalidations"]
+
+
+@pytest.fixture(scope="module")
+def chromium(request):
+    require = request.getfixturevalue("require")
+    path = require("chromium")
+    sync = pytest.importorskip("playwright.sync_api")
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # playwright runs a loop in this thread
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+    os.environ.pop("DJANGO_ALLOW_ASYNC_UNSAFE")
+    if before is not None:
+        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
+
+
+@pytest.fixture(autouse=True)
+def _within_a_minute():
+    """Stand half a minute into a minute: a bucket that just began is not drawn yet."""
+    with time_machine.travel(time.time() // 60 * 60 + 30):
+        yield
+
+
+@pytest.fixture
+def counted():
+    """Counts of one shop, all of this minute."""
+    tenant = str(Tenant.objects.create(name="Ruby & Co", slug="ruby").pk)
+    recorder.reset()
+    rollups.measure()
+    for _ in range(90):
+        recorder.read("query", "inventory_list", tenant, "hit", 400_000)
+    for _ in range(10):
+        recorder.read("query", "inventory_list", tenant, "miss", 900_000)
+    assert recorder.flush()
+    return tenant
+
+
+@pytest.fixture
+def opened(chromium, live_server, counted) -> Iterator:
+    """`opened(**context options)` opens the overview as an administrator; what the browser's console says is kept."""
+    contexts = []
+
+    def open_page(**options):
+        client = Client()
+        client.force_login(User.objects.create_superuser(f"amira{len(contexts)}"))
+        context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        contexts.append(context)
+        cookie = client.cookies["sessionid"].value
+        context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
+        page = context.new_page()
+        page.said = []
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.goto(live_server.url + URL)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    forget_links()
+
+
+def complaints(page) -> list[str]:
+    """What went wrong in the page; a missing favicon is the shop's."""
+    return [text for text in page.said if "404" not in text]
+
+
+def test_charts_are_drawn_under_a_strict_policy(opened) -> None:
+    page = opened()
+    page.wait_for_selector(".uplot canvas")
+    drawn = page.eval_on_selector_all(
+        ".cacheadmin-plot:has(canvas)", "all => all.map(one => one.dataset.cacheadminPlot)"
+    )
+    assert drawn == CHARTS
+    assert complaints(page) == []
+    assert page.locator("details.cacheadmin-figures[open]").count() == 0
+
+
+def test_arrow_keys_move_one_cursor_over_all_charts(opened) -> None:
+    page = opened()
+    page.wait_for_selector(".uplot canvas")
+    legend = page.locator('[data-cacheadmin-part="legend-ratio"]')
+    before = legend.inner_text()
+    page.focus('[data-cacheadmin-plot="latency"]')
+    page.keyboard.press("Home")
+    assert "–" in legend.inner_text()
+    page.keyboard.press("Escape")
+    assert legend.inner_text() == before
+
+
+def test_another_theme_is_another_drawing(opened) -> None:
+    page = opened()
+    page.wait_for_selector(".uplot canvas")
+    picture = "document.querySelector('[data-cacheadmin-plot=results] canvas').toDataURL()"
+    light = page.evaluate(picture)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function(f"{picture} !== {json.dumps(light)}")
+
+
+def test_figures_are_renewed_and_an_opened_table_stays_open(opened, counted) -> None:
+    page = opened()
+    page.wait_for_selector(".uplot canvas")
+    page.locator("summary").first.click()
+    before = page.inner_text('[data-cacheadmin-part="strip"]')
+    for _ in range(400):
+        recorder.read("query", "inventory_list", counted, "miss", 900_000)
+    assert recorder.flush()
+    page.wait_for_function(
+        "old => document.querySelector('[data-cacheadmin-part=strip]').innerText !== old", arg=before, timeout=20_000
+    )
+    assert page.locator("details.cacheadmin-figures[open]").count() == 1
+    assert page.locator(".uplot").count() == 5
+    assert complaints(page) == []
+
+
+def test_paused_is_remembered(opened) -> None:
+    page = opened()
+    button = page.locator("[data-cacheadmin-live]")
+    assert (button.inner_text(), button.get_attribute("aria-pressed")) == ("Live", "true")
+    button.click()
+    page.reload()
+    assert (button.inner_text(), button.get_attribute("aria-pressed")) == ("Paused", "false")
+
+
+def test_an_alias_is_chosen_without_a_button(opened) -> None:
+    page = opened()
+    page.select_option("select[name=alias]", "query")
+    page.wait_for_url("**alias=query**")
+    assert page.locator(".cacheadmin-without-script").is_visible() is False
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_nothing_makes_the_page_scroll_sideways(opened, width) -> None:
+    page = opened(viewport={"width": width, "height": 800})
+    page.wait_for_selector(".uplot canvas")
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_without_script_the_figures_are_a_table(opened) -> None:
+    page = opened(java_script_enabled=False)
+    assert page.locator("details.cacheadmin-figures[open] tbody tr").count() >= 5
+    assert page.locator(".cacheadmin-figures td >> text=90%").first.is_visible()
+    assert page.locator(".cacheadmin-without-script").is_visible()
+    assert page.locator("[data-cacheadmin-live]").is_visible() is False
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(opened, scheme) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = opened(color_scheme=scheme)
+    page.wait_for_selector(".uplot canvas")
+    found = axe.Axe().run(page, context="#content").response["violations"]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
