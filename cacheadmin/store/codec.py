@@ -20,6 +20,14 @@ from ..exceptions import UncacheableValue
 _LARGEST: Final = 2**63
 
 
+def refuse_once(value: Any) -> None:
+    """Raise UncacheableValue for what can be read only once."""
+    if isinstance(value, (Iterator, IOBase)):
+        raise UncacheableValue(
+            f"A {type(value).__name__} can be read only once, so it cannot be cached. Return a list or bytes of it."
+        )
+
+
 class Codec:
     """How one alias turns values into payloads. Integers stay decimal digits, so that Redis can count on them."""
 
@@ -48,10 +56,7 @@ class Codec:
         """
         if type(value) is int and -_LARGEST <= value < _LARGEST:
             return envelope.DIGITS, b"%d" % value
-        if isinstance(value, (Iterator, IOBase)):
-            raise UncacheableValue(
-                f"A {type(value).__name__} can be read only once, so it cannot be cached. Return a list or bytes of it."
-            )
+        refuse_once(value)
         try:
             payload = self.serializer.dumps(value)
         except Exception as error:  # whatever a serializer or a value's __reduce__ raises

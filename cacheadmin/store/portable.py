@@ -12,9 +12,9 @@ from typing import Any
 
 from django.core.cache import caches
 
-from ..exceptions import UncacheableValue
 from ..keys import Entry, Place
 from .base import LONGEST_LEASE_MS, Denied, Drop, Fill, Found, Mode, Stamp, Store
+from .codec import refuse_once
 
 
 class PortableStore(Store):
@@ -30,8 +30,7 @@ class PortableStore(Store):
 
     def encode(self, value: Any) -> Any:
         """Return the value: the cache has a serializer of its own."""
-        if hasattr(value, "__next__"):
-            raise UncacheableValue(f"A {type(value).__name__} can be read only once, so it cannot be cached.")
+        refuse_once(value)
         return value
 
     def size(self, encoded: Any) -> int:
