@@ -124,6 +124,22 @@ def test_the_panel_lists_what_saving_the_row_would_drop(admin_client, item, shop
     assert inventory_list.peek(item.tenant_id) is not None
 
 
+def test_the_panel_says_when_and_by_whom_a_group_was_invalidated(admin_client, item):
+    inventory_list.invalidate_all(item.tenant_id)
+    Activity.objects.create(
+        kind="invalidate",
+        source="user",
+        who="amira",
+        tenants=[str(item.tenant_id)],
+        targets=[Target("group", "inventory_list", str(item.tenant_id)).to_json()],
+    )
+    inventory_list(item.tenant_id)
+    with CaptureQueriesContext(connection) as queries:
+        html = admin_client.get(reverse(PANEL, args=[item.pk])).content.decode()
+    assert re.search(r"just now</time> <span[^>]*>amira</span>", html)
+    assert len(queries) <= 12
+
+
 def test_the_panel_of_a_model_without_rules_offers_to_add_one(admin_client, item, monkeypatch):
     monkeypatch.setattr(host.rules, "snapshot", lambda: host.rules.Snapshot())
     html = admin_client.get(reverse(PANEL, args=[item.pk])).content.decode()

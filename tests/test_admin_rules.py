@@ -191,6 +191,16 @@ def test_the_list_says_when_a_rule_fired(admin_client):
 
 
 @pytest.mark.django_db
+def test_rules_that_fire_together_are_told_apart_whatever_their_names(admin_client):
+    make_rule("a, b", enabled=False)
+    make_rule("b", enabled=False)
+    recorder.invalidated("query", "12", "group x", "rule", "a, b, c")
+    recorder.flush()
+    answer = admin_client.get(reverse(LIST), {"source": "database"})
+    assert {row.name: row.fired.times for row in answer.context["rows"]} == {"a, b": 1, "b": 1}
+
+
+@pytest.mark.django_db
 def test_rules_are_switched_and_the_log_tells_it(admin_client):
     one, two = make_rule("one"), make_rule("two")
     sent = {"action": "switch_off", "_selected_action": [one.pk, two.pk, "x", "9" * 30]}
@@ -243,7 +253,7 @@ def test_a_rule_is_saved_from_the_form_and_is_in_force_at_once(admin_client):
     )
     assert admin_client.post(reverse(ADD), sent).status_code == 302
     rule = InvalidationRule.objects.get()
-    assert rule.name == "Inventory item → inventory…, tag branch:{branch_id}, everything"
+    assert rule.name == "Inventory item → inventory… + tag branch:{branch_id} + everything"
     assert rule.fields == ["price", "quantity"]
     assert rule.targets == [
         {"kind": "prefix", "name": "inventory", "alias": None, "tenant": "same"},

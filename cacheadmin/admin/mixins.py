@@ -145,7 +145,7 @@ class CacheInvalidationMixin(ConsoleButtons):
         """
         Show what saving this row would drop: a page of its own, or as JSON for the change page's script.
 
-        Cost: two queries for the row, one of the outbox, and as `browser.blast`.
+        Cost: two queries for the row, one of Activity; a round trip for the counters, and as `browser.blast`.
         """
         obj, access, reach = self._reached(request, object_id)
         shown = rule_preview.counted(
@@ -154,7 +154,7 @@ class CacheInvalidationMixin(ConsoleButtons):
         may_add = request.user.has_perm("cacheadmin.add_invalidationrule")
         context = {
             "panel": shown,
-            "lines": shown.lines[:LISTED],
+            "lines": host.with_last(shown.lines[:LISTED], reach.targets),
             "more": max(0, len(shown.lines) - LISTED),
             "sentence": rule_preview.sentence_of_row(shown),
             "has_rules": bool(reach.names),

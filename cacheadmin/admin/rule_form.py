@@ -290,8 +290,8 @@ def _row(target: Any) -> dict[str, str]:
 
 
 def name_for(model: str, targets: Iterable[Mapping[str, Any]], taken: Iterable[str] = ()) -> str:
-    """Return a name for a rule that has none: "Inventory item → inventory_list", numbered if it is taken."""
-    text = sentence_of(model, targets)[:90]
+    """Return a name for a rule that has none: "Inventory item → inventory_list + tag x", numbered if taken."""
+    text = sentence_of(model, targets).replace(", ", " + ")[:90]
     used, number, name = set(taken), 2, text
     while name in used:
         name, number = f"{text} {number}", number + 1

@@ -25,6 +25,7 @@ from cacheadmin.tenancy import Everyone, Tenant, tenancy
 
 from . import figures, formats, ids, naming
 from .access import Access
+from .history import Dropped
 from .pages import url_to
 
 TENANTS_OFFERED: Final = 100
@@ -50,6 +51,8 @@ class GroupLine:
     """`tag` or `key` where only part of the group is reached."""
     rules: Sequence[str] = ()
     tenants: int = 1
+    invalidated: Dropped | None = None
+    """When it was invalidated last, where somebody asked for it."""
 
 
 @dataclass(frozen=True, slots=True)

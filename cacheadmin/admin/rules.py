@@ -226,11 +226,11 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
     def _preview_context(self, rule: Rule | None, tenant: str | None, request: HttpRequest) -> dict[str, Any]:
         access = access_of(request.user)
         shown = rule_preview.preview(rule, tenant, access, self.admin_site)
-        counts = rule_list.fired() if rule is not None and not access.is_bound else None
+        lines = rule_list.dropped_lines() if rule is not None and not access.is_bound else None
         return {
             "preview": shown,
             "preview_sentence": rule_preview.sentence(shown) if shown.state == "counted" else "",
-            "fired": None if counts is None or rule is None else counts.get(rule.name),
+            "fired": rule_list.fired({rule.name}, lines).get(rule.name) if rule and lines else None,
         }
 
     def _last_edit(self, row: InvalidationRule | None) -> Any:
