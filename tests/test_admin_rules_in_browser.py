@@ -1,0 +1,153 @@
+"""The rule form and the host's panel in Chromium, under a strict policy: rows, chips, preview; and without script."""
+
+import os
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from cacheadmin.connections import forget_links
+from cacheadmin.models import InvalidationRule
+from shop.inventory import inventory_list
+from shop.models import Branch, Category, InventoryItem, Tenant, User
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture(scope="module")
+def chromium(request):
+    path = request.getfixturevalue("require")("chromium")
+    sync = pytest.importorskip("playwright.sync_api")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright runs a loop in this thread
+        with sync.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+            yield browser
+            browser.close()
+    assert os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE") != "true"
+
+
+@pytest.fixture
+def item():
+    """An item of Ruby & Co, whose list is cached."""
+    tenant = Tenant.objects.create(name="Ruby & Co", slug="ruby")
+    branch = Branch.objects.create(tenant=tenant, name="Main", city="Geneva")
+    category = Category.objects.create(tenant=tenant, name="Rings", slug="rings")
+    found = InventoryItem.objects.create(
+        tenant=tenant, branch=branch, category=category, sku="R1", name="Ring", weight=3, price=100, quantity=4
+    )
+    inventory_list(tenant.pk)
+    return found
+
+
+@pytest.fixture
+def opened(chromium, live_server, item):
+    """`opened(path, **context options)` opens a page as an administrator and keeps what the browser complains of."""
+    contexts = []
+
+    def open_page(path, **options):
+        client = Client()
+        client.force_login(User.objects.create_superuser(f"amira{len(contexts)}"))
+        context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        contexts.append(context)
+        cookie = client.cookies["sessionid"].value
+        context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
+        page = context.new_page()
+        page.said = []
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.goto(live_server.url + path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    forget_links()
+
+
+def complaints(page):
+    """What went wrong in the page; a missing favicon is the shop's."""
+    return [text for text in page.said if "404" not in text]
+
+
+def test_a_rule_is_typed_with_chips_rows_and_a_preview_that_follows(opened):
+    page = opened(reverse("admin:cacheadmin_invalidationrule_add"))
+    page.select_option("#id_model", "shop.InventoryItem")
+    page.wait_for_selector("#cacheadmin-fields option[value=price]", state="attached")
+    page.fill("#id_fields", "price")
+    page.press("#id_fields", "Enter")
+    page.fill("#id_fields", "status, nope")
+    page.press("#id_fields", "Tab")
+    page.click("[aria-label='Remove nope']")
+    page.locator("[name=targets-name]").fill("inventory_list")
+    page.wait_for_selector("text=would drop 1 entry")
+    page.click("text=Add another")
+    page.locator("[name=targets-kind]").last.select_option("tenant")
+    assert page.locator("[name=targets-name]").last.is_hidden()
+    page.click("text=Add another")
+    page.locator("[data-cacheadmin-remove]").last.click()
+    page.click("button[name=_save]")
+    page.wait_for_url("**/invalidationrule/")
+    rule = InvalidationRule.objects.get()
+    assert rule.fields == ["price", "status"]
+    assert [(target["kind"], target["name"]) for target in rule.targets] == [
+        ("group", "inventory_list"),
+        ("tenant", ""),
+    ]
+    assert complaints(page) == []
+
+
+def test_a_rule_is_typed_without_script(opened):
+    page = opened(reverse("admin:cacheadmin_invalidationrule_add"), java_script_enabled=False)
+    page.select_option("#id_model", "shop.InventoryItem")
+    page.fill("#id_fields", "price, status")
+    page.locator("[name=targets-name]").nth(1).fill("inventory_list")
+    page.click("button[name=_preview]")
+    assert page.locator("text=would drop 1 entry").count() == 1
+    assert not InvalidationRule.objects.exists()
+    page.click("button[name=_save]")
+    rule = InvalidationRule.objects.get()
+    assert (rule.fields, len(rule.targets)) == (["price", "status"], 1)
+
+
+def test_an_error_stands_below_its_target_and_goes_with_it(opened):
+    page = opened(reverse("admin:cacheadmin_invalidationrule_add"))
+    page.select_option("#id_model", "shop.InventoryItem")
+    page.locator("[name=targets-kind]").select_option("tag")
+    page.locator("[name=targets-name]").fill("branch:{brnch_id}")
+    page.click("button[name=_save]")
+    assert "Did you mean branch_id" in page.inner_text(".cacheadmin-target-errors")
+    assert page.locator("[data-cacheadmin-target]").count() == 1
+    page.click("[data-cacheadmin-remove]")
+    assert page.locator(".cacheadmin-target-errors").count() == 0
+    page.click("text=Add another")
+    page.locator("[name=targets-name]").fill("inventory_list")
+    page.click("button[name=_save]")
+    page.wait_for_url("**/invalidationrule/")
+    assert complaints(page) == []
+
+
+def test_the_panel_of_a_change_page_is_filled_when_it_is_opened(opened, item):
+    page = opened(reverse("admin:shop_inventoryitem_change", args=[item.pk]))
+    assert page.locator("text=would drop").count() == 0
+    page.click(".cacheadmin-host summary")
+    page.wait_for_selector("text=Saving this inventory item would drop 1 entry")
+    assert complaints(page) == []
+    plain = opened(reverse("admin:shop_inventoryitem_change", args=[item.pk]), java_script_enabled=False)
+    plain.click(".cacheadmin-host summary")
+    plain.click("text=Show")
+    assert plain.locator("text=would drop 1 entry").count() == 1
+
+
+@pytest.mark.parametrize("name", ["changelist", "add", "import", "export"])
+def test_no_page_is_wider_than_a_phone(opened, name):
+    InvalidationRule.objects.create(
+        name="a rule with quite a long name, made of many words",
+        model="shop.InventoryItem",
+        fields=["price", "status", "quantity", "weight", "metal", "karat"],
+        targets=["group:" + "very_long_name_" * 6, "tag:branch:{branch_id}"],
+    )
+    page = opened(reverse(f"admin:cacheadmin_invalidationrule_{name}"), viewport={"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
