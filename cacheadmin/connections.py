@@ -114,6 +114,8 @@ class Link:
         self._mean_ms = 0.0
         self.identity = b""
         """The identity seen last by any thread; empty before the first answer."""
+        self.heard_at = float("-inf")
+        """When the server answered last, on the clock of `time.monotonic`."""
 
     # --- the gate ---------------------------------------------------------------------------------------------------
 
@@ -308,7 +310,7 @@ class Link:
         for value in values:
             if isinstance(value, _NOT_MASTER):
                 raise value
-        line.used = time.monotonic()
+        line.used = self.heard_at = time.monotonic()
         return Replies(line.identity, values)
 
     @staticmethod

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from cacheadmin.preview.values import visible
 from cacheadmin.targets import All, Target
 from cacheadmin.tenancy import tenancy
 
@@ -19,10 +20,14 @@ def shared_label() -> str:
 
 
 def tenant_labels(tenants: Iterable[str | None]) -> dict[str | None, str]:
-    """Return the names of some tenants, the id where a tenant has none. Cost: what `Tenancy.labels` costs, once."""
+    """
+    Return the names of some tenants, the id where a tenant has none; what does not print stands in them as escapes.
+
+    Cost: what `Tenancy.labels` costs, once.
+    """
     wanted = [tenant for tenant in dict.fromkeys(tenants) if tenant is not None]
     found = tenancy().labels(wanted) if wanted else {}
-    labels: dict[str | None, str] = {tenant: found.get(tenant) or tenant for tenant in wanted}
+    labels: dict[str | None, str] = {tenant: visible(found.get(tenant) or tenant) for tenant in wanted}
     labels[None] = shared_label()
     return labels
 
@@ -68,7 +73,11 @@ def thing(targets: Sequence[Target]) -> str:
 
 
 def name_to_type(targets: Sequence[Target]) -> str:
-    """Return what a person must type before a wide act: the name of who is hit, else of what."""
+    """Return what a person must type before a wide act, as it is shown: the name of who is hit, else of what."""
+    return visible(_name_of(targets))
+
+
+def _name_of(targets: Sequence[Target]) -> str:
     tenants = {target.tenant for target in targets}
     aliases = {target.alias for target in targets}
     if any(isinstance(tenant, All) for tenant in tenants):

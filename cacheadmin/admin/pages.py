@@ -23,6 +23,7 @@ from django.views import View
 from cacheadmin import browser
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.outbox import pending
+from cacheadmin.preview.values import visible
 from cacheadmin.tenancy import tenancy
 
 from . import formats
@@ -142,7 +143,7 @@ def frame(request: HttpRequest, site: AdminSite, *, tab: str, crumbs: Sequence[C
         "crumbs": [
             Crumb(_("Home"), url_to(site, "index")),
             Crumb(_("Cache"), reverse("admin:app_list", args=("cacheadmin",), current_app=site.name)),
-            *crumbs,
+            *(Crumb(visible(crumb.label), crumb.url) for crumb in crumbs),
         ],
         "breadcrumbs_are_list": django.VERSION >= (6, 1),
         "standing_notes": standing_notes(access),
@@ -221,6 +222,7 @@ class Page(View):
         self, title: str, *, crumbs: Iterable[Crumb] = (), template: str = "", status: int = 200, **context: Any
     ) -> HttpResponse:
         """Render the page in the console's frame. Ask Redis before, so that the frame knows whether it is away."""
+        title = visible(title)
         shell = frame(self.request, self.site, tab=self.tab, crumbs=[*crumbs])
         return TemplateResponse(
             self.request,

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -97,15 +97,19 @@ class Teller:
         self._told = time.monotonic()
         self.progress.told_at = time.time()
         self.progress.steps = list(self._steps)
-        if Activity.objects.filter(pk=self.row.pk, state=Activity.State.CANCELLED).exists():
-            self.stop.set()
-            state = None
         values: dict[str, Any] = {
             "targets": [{"run": asdict(self.progress)}],
             "entries": self.progress.done,
             "took_ms": (time.monotonic() - self._begun) * 1000,
         }
-        Activity.objects.filter(pk=self.row.pk).update(**values, **({"state": state, "error": error} if state else {}))
+        mine = Activity.objects.filter(pk=self.row.pk)
+        try:
+            if mine.filter(state=Activity.State.CANCELLED).exists():
+                self.stop.set()
+                state = None
+            mine.update(**values, **({"state": state, "error": error} if state else {}))
+        except DatabaseError as failure:  # locked or away for a moment: the run goes on, the next second tells again
+            logger.warning("The progress of run %s could not be written: %s", self.row.pk, failure)
 
 
 Work = Callable[[Teller], None]

@@ -15,7 +15,7 @@ from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import All, Target
 from cacheadmin.tenancy import tenancy
 
-from .counts import GroupCount, groups_of, heard, indexed_aliases
+from .counts import GroupCount, groups_of, indexed_aliases
 from .entries import HEADER_BYTES, WHOLE, tags_of
 from .reach import covers
 
@@ -141,7 +141,6 @@ def _keyed(wanted: Sequence[Target], counted: Sequence[str | None]) -> list[Grou
             continue
         names = [_names_of(where, key, tenant) for key, tenant in pairs]
         sizes = where.link.call(*(("STRLEN", name) for _group, both in names for name in both)).values
-        heard(alias)
         held: dict[tuple[str | None, str], list[int]] = defaultdict(list)
         for i, ((_key, tenant), (group, _both)) in enumerate(zip(pairs, names, strict=True)):
             size = max((s for s in sizes[2 * i : 2 * i + 2] if isinstance(s, int)), default=0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from cacheadmin.arguments import LABEL_CHARS
-from cacheadmin.conf import managed, on_change
+from cacheadmin.conf import managed
 from cacheadmin.connections import link
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.functions import registry
@@ -61,18 +61,8 @@ class GroupCount:
     """What made one of its entries."""
 
 
-_answered: dict[str, float] = {}
-"""Alias -> when this process last heard its server, on the clock of `time.monotonic`."""
-
 FRESH_SECONDS: Final = 1.0
-
-
-on_change(_answered.clear)
-
-
-def heard(alias: str) -> None:
-    """Note that an alias' server has just answered."""
-    _answered[alias] = time.monotonic()
+"""How long a server is believed to answer after it has."""
 
 
 def away(aliases: Sequence[str] | None = None) -> list[Away]:
@@ -86,15 +76,13 @@ def away(aliases: Sequence[str] | None = None) -> list[Away]:
     for alias in managed(None) if aliases is None else aliases:
         if not is_redis(alias):
             continue
-        is_fresh = time.monotonic() - _answered.get(alias, float("-inf")) < FRESH_SECONDS
-        if is_fresh and not link(alias).is_away:
+        to = link(alias)
+        if not to.is_away and time.monotonic() - to.heard_at < FRESH_SECONDS:
             continue
         try:
-            link(alias).call(("PING",))
+            to.call(("PING",))
         except CacheAway:
-            found.append(Away(alias, link(alias).away_since))
-        else:
-            heard(alias)
+            found.append(Away(alias, to.away_since))
     return found
 
 
@@ -195,7 +183,6 @@ def _group_names(
     known = {function.group for function in registry.values() if function.alias == where.alias}
     commands = (("HSCAN", place.registry(), 0, "COUNT", GROUPS_AT_ONCE) for place in places)
     replies = where.link.call(*commands, *besides).values
-    heard(where.alias)
     registries, others = replies[: len(places)], replies[len(places) :]
     return [known | (_fields(reply[1]) if isinstance(reply, list) else set()) for reply in registries], others
 

@@ -15,7 +15,7 @@ from cacheadmin.scripts import script
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import Target
 
-from .counts import heard, kind_of
+from .counts import kind_of
 from .reach import covers
 
 State = Literal["live", "stale", "waiting", "orphan"]
@@ -198,7 +198,6 @@ class _Reader:
             (names.values, offset, limit, direction, WHOLE, HEADER_BYTES),
         )
         self.round_trips += 1
-        heard(self.alias)
         now, total, tenant_epoch, group_epoch, is_whole, *flat = reply
         found = []
         for i, (member, score, size, stored) in enumerate(_fours(flat), 0 if is_whole else offset):

@@ -14,7 +14,6 @@ from cacheadmin.preview import MAX_BYTES
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import Target
 
-from .counts import heard
 from .entries import State, arguments_of, key_of, stands, tags_of
 from .reach import covers
 
@@ -88,7 +87,6 @@ def entry(alias: str, tenant: str | None, group: str, name: str, *, waiting: Seq
         ("PTTL", made.key),
         ("MGET", *made.epochs()),
     )
-    heard(alias)
     if not isinstance(stored, bytes) or not stored:
         return None
     header = envelope.parse(stored)

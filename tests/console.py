@@ -1,0 +1,135 @@
+"""What the tests of the console share: users of each kind, a tenant's entries, the URL of every page."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import reverse
+
+from cacheadmin import browser
+from cacheadmin.admin import ids
+from cacheadmin.functions import cache_query_result, cache_tenant_query
+from cacheadmin.models import Activity
+from cacheadmin.targets import ALL, Target
+from shop.models import Tenant, User
+
+ALL_PERMISSIONS = ("view_keys", "view_values", "invalidate", "warm", "clear_alias", "see_all_tenants")
+
+
+@cache_tenant_query(timeout=900, key_prefix="console_stock", tags=["branch:{branch}"], grace=60, warm_with=[(1,), (2,)])
+def console_stock(tenant_id, branch=1, text=""):
+    """Return a value that changes from call to call where `text` says so."""
+    if text == "explode":
+        raise RuntimeError("secret-detail")
+    return {
+        "branch": branch,
+        "text": text,
+        "calls": calls.count(text) if text == "counts" else 0,
+        "password": "hunter2",
+    }
+
+
+@cache_query_result(timeout=None, key_prefix="console_rates", alias="default", shared=True)
+def console_rates(karat):
+    """Return shared data."""
+    return karat * 3
+
+
+calls: list[str] = []
+
+
+def hide_passwords(path, label):
+    """Mask fields that are called password."""
+    return label == "password"
+
+
+def make_user(name, *permissions, tenant=None, is_staff=True):
+    """Return a client that is logged in as a user with some permissions of the console."""
+    user = User.objects.create_user(name, tenant=tenant, is_staff=is_staff)
+    found = Permission.objects.filter(content_type__app_label="cacheadmin", codename__in=permissions)
+    assert len(found) == len(permissions)
+    user.user_permissions.set(found)
+    return client_of(user)
+
+
+def client_of(user):
+    """Return a client that is logged in as a user."""
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def make_shops(*names):
+    """Create tenants."""
+    return [Tenant.objects.create(name=name, slug=f"shop-{i}") for i, name in enumerate(names)]
+
+
+def entry_of(tenant, alias="query", group="console_stock"):
+    """Return the id of the first entry of a group."""
+    row = browser.entries(alias, tenant, group).rows[0]
+    return ids.entry_id(alias, tenant, group, row.member)
+
+
+def page(name, *args, **query):
+    """Return the URL of a page of the console."""
+    url = reverse(f"admin:cacheadmin_{name}", args=args)
+    return url + ("?" + "&".join(f"{key}={value}" for key, value in query.items()) if query else "")
+
+
+def pages_of(tenant):
+    """Return name -> URL of every page that shows something of a tenant (None: shared data), for GET."""
+    alias, group = ("default", "console_rates") if tenant is None else ("query", "console_stock")
+    return {
+        "groups": page("tenant_detail", ids.tenant_id(tenant)),
+        "entries": page("entry_list", ids.tenant_id(tenant), ids.group_id(alias, group)),
+        "entry": page("entry_detail", entry_of(tenant, alias, group)),
+        "plain": page("plain_list", ids.tenant_id(tenant)),
+    }
+
+
+def scope_of(*targets):
+    """Return the id of a scope."""
+    return ids.scope_id(targets)
+
+
+def site_pages():
+    """Return name -> URL of the pages of no tenant in particular, for GET."""
+    names = ("console_changelist", "tenant_list", "function_list", "health", "activity_list", "find")
+    return {name: page(name) for name in names}
+
+
+def make_run(tenants):
+    """Return a line of Activity that is a run of some tenants."""
+    return Activity.objects.create(kind="warm", source="user", who="amira", what="warm it", tenants=tenants)
+
+
+def everything():
+    """Return a target that reaches all tenants."""
+    return Target("tenant", "", ALL)
+
+
+class Strict(HTMLParser):
+    """Collects what a strict Content-Security-Policy would refuse: inline scripts, styles and handlers."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag == "style" or (
+            tag == "script" and "src" not in attributes and attributes.get("type") != "application/json"
+        ):
+            self.found.append(f"<{tag}>")
+        self.found += [f"<{tag} {name}>" for name in attributes if name == "style" or name.startswith("on")]
+        if (attributes.get("href") or "").lower().startswith("javascript:"):
+            self.found.append(f"<{tag} javascript:>")
+
+
+def inline_of(html):
+    """Return what is inline in a page."""
+    parser = Strict()
+    parser.feed(html)
+    return parser.found
