@@ -123,8 +123,8 @@ def of_key(key: str, alias: str | None = None) -> Target:
 
 def _key(key: str, alias: str | None) -> Target:
     """One entry by its key; without a tenant it means the entry of that name of shared data and of every tenant."""
-    target, scoped = of_key(key, alias), split(key)
-    return replace(target, tenant=ALL) if scoped is not None and scoped.tenant is None else target
+    target = of_key(key, alias)
+    return replace(target, tenant=ALL) if target.tenant is None else target
 
 
 def _below(group: str, tenant: str | All, alias: str | None) -> Iterable[Target]:
