@@ -50,7 +50,7 @@ def test_a_wrong_setting_is_found(run, settings):
 
 
 def test_warnings_count_if_asked(run, settings):
-    settings.CACHES["api"]["OPTIONS"] = settings.CACHES["api"]["OPTIONS"] | {"MAX_CONNECTIONS": 50}
+    settings.CACHES = settings.CACHES | {"api": settings.CACHES["api"] | {"OPTIONS": {"MAX_CONNECTIONS": 50}}}
     assert "MAX_CONNECTIONS is ignored" in run()[0]
     assert run()[1] == 0
     assert run("--fail-level", "warning")[1] == 1

@@ -1,6 +1,7 @@
 """The doctor: a registry of checks that cannot raise, and what they find in a running site."""
 
 import pytest
+import time_machine
 from django.test import override_settings
 from django.utils import translation
 
@@ -104,6 +105,21 @@ def test_a_report_is_kept_for_a_while_and_in_each_language() -> None:
     with translation.override("de"):
         assert latest(300) is not first
     assert latest(0) is not first
+
+
+def test_findings_are_looked_at_again_soon(monkeypatch) -> None:
+    broken = Check("cacheadmin.W900", "Never.", lambda: [Finding("Broken.")], False)
+    monkeypatch.setattr(registry, "checks", lambda: (broken,))
+    with time_machine.travel(1_000_000, tick=False) as clock:
+        first = latest(300)
+        assert len(first.findings) == 1
+        clock.shift(29)
+        assert latest(300) is first
+        clock.shift(2)
+        monkeypatch.setattr(registry, "checks", tuple)
+        assert latest(300).findings == ()
+        clock.shift(200)
+        assert latest(300).at < 1_000_100
 
 
 def test_changed_settings_forget_the_report() -> None:

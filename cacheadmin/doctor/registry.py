@@ -125,6 +125,9 @@ def examine(chosen: Iterable[Check] | None = None) -> Report:
     return Report(time.time(), tuple(findings), tuple(passed))
 
 
+SOON: Final = 30.0
+"""Seconds after which a report with findings is made anew, so that what was put right is not shown for long."""
+
 _examining = Lock()
 _latest: dict[str, Report] = {}
 """Language -> this process' last report: its texts are already translated."""
@@ -134,18 +137,21 @@ def latest(max_age: float) -> Report:
     """
     Return this process' last report in the active language, a new one if that is older than `max_age` seconds.
 
-    While one thread examines, the others are given the old report if there is one.
+    A report with findings is believed for 30 seconds at most. While one thread examines, the others are given the old
+    report if there is one.
     """
     language = get_language() or ""
     known = _latest.get(language)
-    if known is not None and time.time() - known.at < max_age:
+    if known is not None and time.time() - known.at < (min(max_age, SOON) if known.findings else max_age):
         return known
     if not _examining.acquire(blocking=known is None):
-        return _latest[language]
+        assert known is not None
+        return known
     try:
-        if _latest.get(language) is known:  # nobody was faster
-            _latest[language] = examine()
-        return _latest[language]
+        newest = _latest.get(language)
+        if newest is None or newest is known:  # nobody was faster
+            newest = _latest[language] = examine()
+        return newest
     finally:
         _examining.release()
 
