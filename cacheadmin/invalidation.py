@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from django.core.cache import caches
 from django.db import DatabaseError
 
-from . import transactions
+from . import reclaiming, transactions
 from .conf import config, managed, rank
 from .exceptions import CacheAway, InvalidKey
 from .keys import Entry, Parsed, Place, logical, member, split, split_own, tenant_text, unescape
@@ -230,6 +230,9 @@ def _drop(of_alias: Store, works: dict[str | None, Work]) -> tuple[int, int, byt
             # Where the registry is lost it cannot be known what a prefix names.
             drops.append(_scopes(place, work, widen=bool(work.prefixes) and known is None))
         identity = of_alias.drop_many(drops) or identity
+        for drop in drops:
+            if drop.tenant or drop.groups:
+                reclaiming.note(drop.place, None if drop.tenant else sorted(drop.groups))
     return len(items), keys, identity
 
 

@@ -17,7 +17,7 @@ ROOMS = """
     keys targets envelope arguments fragments preview
     tenancy connections scripts transactions
     stats store memory
-    results reading scoped invalidation
+    results reading scoped reclaiming invalidation
     backends middleware functions responses shortcuts
     models migrations rules by_model outbox writes
     dispatch warming browser overview prometheus doctor

@@ -334,6 +334,11 @@ class RedisStore(Store):
             for fields in run_many(self.link, calls).values
         ]
 
+    def known_groups(self, place: Place) -> list[str]:
+        """Return the groups that a place's registry names, trusted or not: enough to look for orphans."""
+        reply = self.link.call(("HKEYS", place.registry())).values[0]
+        return [field[2:].decode() for field in reply if field.startswith(b"g:")] if isinstance(reply, list) else []
+
     def scan(self, match: str) -> Iterator[list[str]]:
         """
         Yield keys that match a glob of Redis, page by page, each key at least once.

@@ -1,0 +1,129 @@
+"""Give back the memory of entries that nobody can read any more: later, paced, beside the work of the site.
+
+Correctness needs none of it: an orphan is unreadable and dies with its timeout. What is noted here is lost when the
+process ends; the same holds then.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections import OrderedDict
+from typing import Final
+
+from .exceptions import CacheAway
+from .keys import Group, Place
+from .store import RedisStore, store
+
+logger = logging.getLogger("cacheadmin")
+
+GATHER_SECONDS: Final = 5.0
+"""How long an invalidated group is left alone: invalidated again meanwhile, it is reclaimed once."""
+CHUNK: Final = 200
+PAUSE_SECONDS: Final = 0.005
+"""Between two chunks: reclaiming takes at most a few percent of a server's time."""
+MOST_NOTED: Final = 10_000
+
+_lock = threading.Lock()
+_noted: OrderedDict[tuple[Place, str | None], float] = OrderedDict()
+"""(place, group, or None for all of its groups) -> when it may be reclaimed (time.monotonic)."""
+
+
+def note(place: Place, groups: list[str] | None) -> None:
+    """Have groups of a place (None: all) looked through in some seconds; beyond 10,000 the oldest is let go."""
+    if place.tenant is not None and place.tenant.startswith("~"):
+        return  # known by its digest only: its names cannot be built again
+    due = time.monotonic() + GATHER_SECONDS
+    with _lock:
+        for group in [None] if groups is None else groups:
+            _noted.setdefault((place, group), due)
+        while len(_noted) > MOST_NOTED:
+            _noted.popitem(last=False)
+    _thread.start()
+
+
+def run_due(*, everything: bool = False) -> int:
+    """
+    Reclaim what is due, or everything that is noted.
+
+    Cost:    for each group 1 round trip, and 1 for every 200 entries.
+    Returns: how many values were freed.
+    """
+    freed = 0
+    while (taken := _take(everything)) is not None:
+        place, group = taken
+        where = store(place.alias)
+        if not isinstance(where, RedisStore):
+            continue
+        try:
+            names = where.known_groups(place) if group is None else [group]
+            freed += sum(reclaim(where, place.group(name)) for name in names)
+        except CacheAway as error:
+            logger.debug("Orphans stay until they expire: %s", error)
+    return freed
+
+
+def reclaim(where: RedisStore, group: Group) -> int:
+    """Free the orphans of one group, chunk by chunk; what is valid stays. Returns: how many values were freed."""
+    aside = where.set_aside(group)
+    if aside is None:
+        return 0
+    freed, left = 0, 1
+    while left:
+        gone, left = where.reclaim(group, aside, CHUNK)
+        freed += gone
+        if left:
+            time.sleep(PAUSE_SECONDS)
+    return freed
+
+
+def _take(everything: bool) -> tuple[Place, str | None] | None:
+    with _lock:
+        for key, due in _noted.items():
+            if everything or due <= time.monotonic():
+                del _noted[key]
+                return key
+            return None  # in order of time
+    return None
+
+
+def forget() -> None:
+    """Forget what is noted (tests)."""
+    with _lock:
+        _noted.clear()
+
+
+class _Thread:
+    """One daemon thread a process, started with the first note, ended when nothing is noted."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._pid = 0
+
+    def start(self) -> None:
+        """Start it unless it runs, or tests do: they call `run_due` themselves."""
+        if _in_tests() or (self._pid == os.getpid() and self._thread is not None and self._thread.is_alive()):
+            return
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name="cacheadmin-reclaim", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _run() -> None:
+        while _noted:
+            time.sleep(1.0)
+            try:
+                run_due()
+            except Exception:
+                logger.exception("Orphans could not be reclaimed.")
+
+
+_thread: Final = _Thread()
+
+
+def _in_tests() -> bool:
+    module = sys.modules.get("django.test.utils")
+    return module is not None and hasattr(module._TestState, "saved_data")
