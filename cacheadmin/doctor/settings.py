@@ -123,4 +123,4 @@ def paths_lead_somewhere() -> Iterator[Finding]:
             import_string(mask)
         except ImportError as error:
             text = _("MASK_VALUE is %(path)r, which cannot be imported: %(error)s") % {"path": mask, "error": error}
-            yield Finding(text, where="CACHEADMIN['MASK_VALUE']", why=_("Values cannot be masked, so none is shown."))
+            yield Finding(text, where="CACHEADMIN['MASK_VALUE']", why=_("A page that shows a value would fail."))
