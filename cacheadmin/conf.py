@@ -80,7 +80,9 @@ def problems() -> list[str]:
             found.append(f"CACHEADMIN[{key!r}] is not a setting.{hint}")
         elif wrong := _wrong_type(key.lower(), value):
             found.append(wrong)
-    unknown = [alias for alias in given.get("ALIASES") or () if alias not in settings.CACHES]
+    aliases = given.get("ALIASES")
+    named = [a for a in aliases if isinstance(a, str)] if isinstance(aliases, (list, tuple)) else []
+    unknown = [alias for alias in named if alias not in settings.CACHES]
     return [*found, *(f"CACHEADMIN['ALIASES'] names {alias!r}, which CACHES does not have." for alias in unknown)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -146,6 +146,8 @@ class ForeignKeyTenancy(Tenancy):
 
     def find(self, text: str, limit: int = 20) -> Sequence[Tenant]:
         """Return tenants whose name begins with `text` or whose id is `text`. Cost: at most two queries."""
+        if not _can_be_asked(text):
+            return []
         manager = apps.get_model(self.model)._base_manager
         rows = manager.filter(**{f"{self.label_field}__istartswith": text}).order_by(self.label_field)
         found = [Tenant(str(pk), str(label)) for pk, label in rows.values_list("pk", self.label_field)[:limit]]
@@ -158,11 +160,17 @@ class ForeignKeyTenancy(Tenancy):
         keys = []
         for text in ids:
             try:
-                keys.append(model._meta.pk.to_python(text))
+                if _can_be_asked(text):
+                    keys.append(model._meta.pk.clean(text, None))  # looks at the range of the column, too
             except (ValidationError, TypeError, ValueError):
                 continue  # not an id of this model, hence no row
         rows = model._base_manager.filter(pk__in=keys).values_list("pk", self.label_field)
         return {str(pk): str(label) for pk, label in rows}
+
+
+def _can_be_asked(text: str) -> bool:
+    """Say whether every database takes this text in a query: no NUL, no half of a surrogate pair."""
+    return "\0" not in text and text.encode("utf-8", "replace").decode() == text
 
 
 class SchemaTenancy(Tenancy):
@@ -176,8 +184,9 @@ class SchemaTenancy(Tenancy):
         return import_string("django_tenants.utils.get_tenant_model")()
 
     def from_request(self, request: HttpRequest) -> str | None:
-        """Return the schema of `request.tenant`."""
-        return getattr(getattr(request, "tenant", None), "schema_name", None)
+        """Return the schema of `request.tenant`, None in the public one."""
+        schema = getattr(getattr(request, "tenant", None), "schema_name", None)
+        return None if schema == self.public else schema
 
     def from_instance(self, instance: Any) -> Iterable[str]:
         """Return the schema that the connection is set to: rows do not say it themselves."""
@@ -195,7 +204,9 @@ class SchemaTenancy(Tenancy):
             yield Tenant(tenant.schema_name, str(tenant))
 
     def activate(self, tenant: Any) -> AbstractContextManager[None]:
-        """Set the connection to a tenant's schema for a `with` block."""
+        """Set the connection to a tenant's schema for a `with` block; for None leave it as it is."""
+        if tenant is None:
+            return nullcontext()
         return import_string("django_tenants.utils.schema_context")(tenant_text(tenant))
 
 
@@ -216,8 +227,8 @@ class ScopesTenancy(ForeignKeyTenancy):
             yield
 
     def activate(self, tenant: Any) -> AbstractContextManager[None]:
-        """Enter `scope(tenant=…)` for a `with` block. Cost: one query."""
-        return self._scoped(tenant_text(tenant))
+        """Enter `scope(tenant=…)` for a `with` block; for None nothing. Cost: one query."""
+        return nullcontext() if tenant is None else self._scoped(tenant_text(tenant))
 
 
 @cache
@@ -226,7 +237,7 @@ def tenancy() -> Tenancy:
     path = config().tenancy
     try:
         found = import_string(path)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise ImproperSettings(f"CACHEADMIN['TENANCY'] is {path!r}, which cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Tenancy)):
         raise ImproperSettings(
