@@ -20,7 +20,7 @@ from .conf import config, managed, rank
 from .exceptions import CacheAway, InvalidKey
 from .keys import Entry, Parsed, Place, logical, member, split, split_own, tenant_text, unescape
 from .signals import invalidated
-from .stats import recorder
+from .stats import EVERY_TENANT, recorder
 from .store import Drop, RedisStore, Store, store
 from .targets import All, Target, from_pattern, glob, matches
 from .tenancy import tenancy
@@ -210,11 +210,14 @@ def _tenants() -> tuple[list[str], bool]:
 
 
 def _count(result: Invalidation) -> None:
+    counted: set[tuple[str, str | None]] = set()
     for target in result.targets:
-        tenant = "*" if isinstance(target.tenant, All) else target.tenant
+        tenant = EVERY_TENANT if isinstance(target.tenant, All) else target.tenant
         for alias in managed(target.alias):
             what = f"{target.kind} {target.name}".strip()
-            recorder.invalidated(alias, tenant, what, result.source, result.name)
+            is_first = (alias, tenant) not in counted
+            counted.add((alias, tenant))
+            recorder.invalidated(alias, tenant, what, result.source, result.name, is_first=is_first)
 
 
 def _drop(of_alias: Store, works: dict[str | None, Work]) -> tuple[int, int, bytes]:

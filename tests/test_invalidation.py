@@ -27,6 +27,8 @@ from cacheadmin import (
 )
 from cacheadmin.conf import config
 from cacheadmin.exceptions import InvalidKey, InvalidRule, InvalidTarget, InvalidTenant, UnknownAlias
+from cacheadmin.stats import Delta, recorder
+from cacheadmin.stats.recording import INDEX
 from cacheadmin.store import store
 from cacheadmin.targets import from_pattern
 from cacheadmin.testing import captured_invalidations, reset
@@ -635,3 +637,18 @@ def test_nothing_is_dropped_twice_in_one_delivery() -> None:
     target = Target("tenant", tenant="5")
     assert invalidation.deliver([target, target]).targets == (target,)
     assert invalidation.deliver([]).state == "done"
+
+
+def test_several_things_of_a_place_dropped_together_count_as_one_invalidation() -> None:
+    recorder.flush()
+    deltas: list[Delta] = []
+    recorder.sinks.append(deltas.append)
+    try:
+        targets = [Target("group", name, "7", "query") for name in ("a", "b", "c")]
+        invalidation.deliver([*targets, Target("tag", "t", "7", "default")])
+        recorder.flush()
+    finally:
+        recorder.sinks.remove(deltas.append)
+    counted = {key: numbers[INDEX["invalidated"]] for delta in deltas for key, numbers in delta.counts.items()}
+    assert sum(counted.values()) == 2
+    assert sum(sum(delta.dropped.values()) for delta in deltas) == 4

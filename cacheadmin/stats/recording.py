@@ -151,15 +151,19 @@ class Recorder:
         """Count one wait for another caller's computation."""
         self._cell(alias, group, tenant)[_WAITED] += 1
 
-    def invalidated(self, alias: str, tenant: str | None, what: str, source: str, name: str) -> None:
+    def invalidated(
+        self, alias: str, tenant: str | None, what: str, source: str, name: str, *, is_first: bool = True
+    ) -> None:
         """
-        Count one invalidation: of `what` ("group inventory_list", "tag branch:5", "tenant"), by one of SOURCES.
+        Count what one delivery dropped: `what` ("group inventory_list", "tag branch:5", "tenant"), by one of SOURCES.
+
+        A delivery that drops several things of one alias and tenant is one invalidation of it: `is_first` says which.
 
         `tenant` is EVERY_TENANT where all were reached. `name` is the rule's or the person's. A whole tenant or alias
         that a person drops, in the console or by a command, is also marked on the charts.
         """
         group = what[6:] if what.startswith("group ") else ""
-        self._cell(alias, group, tenant)[_INVALIDATED] += 1
+        self._cell(alias, group, tenant)[_INVALIDATED] += is_first
         shard = self._local.shard
         kind = (alias, tenant, what, source, name)
         if kind not in shard.dropped and len(shard.dropped) >= CELLS_PER_THREAD:
