@@ -22,6 +22,7 @@ from django.template import Context, Template
 from django.test import RequestFactory, override_settings
 from django.utils.module_loading import import_string
 from prometheus_client import REGISTRY
+from test_layers import ROOMS
 
 import cacheadmin
 from cacheadmin import exceptions, functions, rules, tenancy
@@ -308,6 +309,12 @@ def test_every_metric_is_on_their_page_and_no_other() -> None:
     invented = {"django_cache_hits_total", "django_cache_misses_total"}
     assert not exported & invented
     assert set(re.findall(r"\b(?:cacheadmin|django_cache)_[a-z_]*(?:total|seconds)\b", text)) == exported | invented
+
+
+def test_the_rooms_are_those_that_imports_keep_to() -> None:
+    section = PAGES["docs/architecture.md"].read_text().split("## Rooms", 1)[1].split("\n## ", 1)[0]
+    lines = [re.split(r" {4,}", line.strip())[0] for line in section.splitlines() if line.startswith("    ")]
+    assert " ".join(lines).split() == ROOMS
 
 
 def test_every_fixture_of_the_examples_is_on_the_page_of_development(given: dict[str, Any]) -> None:
