@@ -332,6 +332,26 @@ def test_a_bound_user_cannot_open_another_tenants_line(bound, shops) -> None:
     assert "What belongs to other tenants is not listed." in words(response)
 
 
+def test_a_bound_user_is_not_told_how_much_others_lost(bound, shops) -> None:
+    mine, other = (str(shop.pk) for shop in shops)
+    whole = row([mine], entries=31, bytes=5 << 20)
+    for tenants in ([mine, other], "*"):
+        made = row(tenants, entries=31, bytes=5 << 20)
+        text = words(bound.get(reverse("admin:cacheadmin_activity_detail", args=[made.pk])))
+        assert " 31 " not in text
+        assert "5.0" not in text
+    text = words(bound.get(reverse("admin:cacheadmin_activity_detail", args=[whole.pk])))
+    assert " 31 " in text
+    assert "5.0" in text
+
+
+def test_a_run_has_a_way_to_its_page(admin) -> None:
+    run, plain = row(kind=Activity.Kind.WARM, targets=[{"run": {"done": 3, "total": 9}}]), row()
+    for made, is_run in ((run, True), (plain, False)):
+        html = admin.get(reverse("admin:cacheadmin_activity_detail", args=[made.pk])).content.decode()
+        assert (f'href="{reverse("admin:cacheadmin_run_detail", args=[made.pk])}"' in html) is is_run
+
+
 def test_a_filter_opens_no_other_tenant(bound, shops) -> None:
     row([str(shops[1].pk)], what="not mine")
     for tenant in ("Gold", str(shops[1].pk)):

@@ -17,7 +17,6 @@ from cacheadmin import overview
 from cacheadmin.admin import formats, ids, naming
 from cacheadmin.admin.pages import Figure, Note, Page
 from cacheadmin.functions import registry
-from cacheadmin.targets import ALL, Target
 
 MOST: Final = 3
 """Notes above the figures; the rest is a number."""
@@ -224,7 +223,7 @@ def alias_lines(page: Page, found: overview.Overview) -> list[AliasLine]:
             keys=formats.number(row.keys),
             memory=_memory(row),
             policy=row.policy,
-            clear_url=f"{page.url('cacheadmin_invalidate')}?on={ids.scope_id(Target('tenant', '', ALL, row.alias))}",
+            clear_url=f"{page.url('cacheadmin_clear')}?{urlencode({'on': row.alias})}",
         )
         for row in found.aliases
     ]

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser
-from cacheadmin.admin import activity_rows, formats, lines, naming, paging, timeline
+from cacheadmin.admin import activity_rows, formats, history, lines, naming, paging, runs, timeline
 from cacheadmin.admin.access import Access
 from cacheadmin.admin.pages import Crumb, Note, Page
 from cacheadmin.exceptions import InvalidRule
@@ -189,7 +189,7 @@ class ActivityDetail(Page):
             )
             for target in line.targets
         ]
-        is_whole = not self.access.is_bound or not isinstance(line.tenants, Everyone)
+        is_whole = not self.access.is_bound or ("*" not in row.tenants and all(map(self.access.sees, row.tenants)))
         title = row.what or str(row)
         return self.render(
             title,
@@ -198,5 +198,6 @@ class ActivityDetail(Page):
             shown=shown,
             targets=targets,
             is_whole=is_whole,
-            hidden=len(row.targets) - len(line.targets),
+            run_url=self.url("cacheadmin_run_detail", pk) if is_whole and runs.progress_of(row) is not None else "",
+            hidden=len(history.targets_of(row)) - len(line.targets),
         )

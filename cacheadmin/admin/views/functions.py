@@ -239,6 +239,7 @@ class FunctionDetail(Page):
             scope=self._scope(found),
             is_for_all=not self.access.is_bound,
             invalidate_url=self.url("cacheadmin_invalidate"),
+            warm_url=self.url("cacheadmin_warm") if found.warm_with is not None and held is not None else "",
         )
 
     def gone(self) -> HttpResponse:
