@@ -342,7 +342,8 @@ class TestDatabaseRules:
             cursor.execute(
                 "INSERT INTO cacheadmin_invalidationrule "
                 "(name, model, events, fields, tenant, targets, warm, enabled, note) "
-                """VALUES ('raw', 'shop.Branch', '["update"]', '[]', '', '["x"]', 0, 1, '')"""
+                """VALUES ('raw', 'shop.Branch', '["update"]', '[]', '', '["x"]', %s, %s, '')""",
+                [False, True],
             )
         assert self.names() == ["raw"]
 

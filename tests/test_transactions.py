@@ -236,7 +236,7 @@ class TestAlone:
         assert len(ends.after) == 1
         other.commit()
         assert len(ends.after) == 2
-        other.close()
+        other.connection.close()
 
 
 class Both:

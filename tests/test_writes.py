@@ -946,12 +946,21 @@ class TestTrouble:
         def burst(*args, **kwargs):
             raise RuntimeError("on purpose")
 
-        monkeypatch.setattr("cacheadmin.writes.changes.lookup", burst)
-        monkeypatch.setattr("cacheadmin.writes.changes.matched", burst)
+        monkeypatch.setattr("cacheadmin.writes.touching.lookup", burst)
+        monkeypatch.setattr("cacheadmin.writes.touching.matched", burst)
         real, dropped = perform(world, lambda w: (save_changed(w), update_where(w)))
         check_covered(real, dropped)
         assert {t.tenant for i in dropped for t in i.targets} == {ALL}
         assert "cannot be looked up" in caplog.text
+
+    def test_a_broken_transaction_is_refused_by_django_as_ever(self, use_rules):
+        world = World()
+        use_rules(ITEMS)
+        item = world.first(world.a)
+        with transaction.atomic():
+            transaction.set_rollback(True)
+            with pytest.raises(transaction.TransactionManagementError):
+                item.save()
 
     def test_a_statement_that_fails_drops_nothing(self, use_rules):
         world = World()

@@ -18,8 +18,9 @@ from cacheadmin import outbox, rules, transactions
 from cacheadmin.rules import Snapshot, table_key
 from cacheadmin.transactions import own_sql
 from cacheadmin.transactions.state import State, state_of
-from cacheadmin.writes.changes import Found, Plan, Statement, plan
+from cacheadmin.writes.changes import Plan, plan
 from cacheadmin.writes.images import MOST_ROWS
+from cacheadmin.writes.looks import Found, Statement
 
 _BUSY: Final = "_cacheadmin_busy"
 """Attribute of a compiler at work: `execute_returning_sql` may call `execute_sql` of the same one."""
@@ -34,7 +35,7 @@ def hook(original: Callable[..., Any], kind: str) -> Callable[..., Any]:
     def execute(compiler: Any, *args: Any, **kwargs: Any) -> Any:
         connection = compiler.connection
         state = state_of(connection)
-        if state.depth or getattr(compiler, _BUSY, False):
+        if state.depth or getattr(compiler, _BUSY, False) or connection.needs_rollback:  # Django refuses the last
             return original(compiler, *args, **kwargs)
         model = compiler.query.get_meta().concrete_model
         setattr(compiler, _BUSY, True)

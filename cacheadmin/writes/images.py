@@ -116,10 +116,10 @@ def lookup(
 
 
 def _compile(
-    connection: BaseDatabaseWrapper, query: Query, lock: bool, is_delete: bool, *, aliases: bool = False
+    connection: BaseDatabaseWrapper, query: Query, lock: bool, is_delete: bool
 ) -> tuple[_Compiled, tuple[Any, ...]]:
     compiler: Any = query.get_compiler(connection=connection)
-    sql, params = compiler.as_sql(with_col_aliases=aliases)
+    sql, params = compiler.as_sql()
     if lock:
         sql += _lock_clause(connection, str(query.get_initial_alias()), is_delete)
     fields = [column[0] for column in compiler.select[0 : compiler.col_count]]
@@ -184,10 +184,13 @@ def matched(
     if connection.vendor == "sqlite":
         distinct, params = _compile(connection, found.distinct()[: MOST_ROWS + 1].query, False, is_delete)
         return lambda: _bounded(_rows(connection, distinct, params, paths), None)
-    every, params = _compile(connection, found.query, True, is_delete, aliases=True)
+    every, params = _compile(connection, found.query, True, is_delete)
     if connection.vendor == "postgresql":
-        names = ", ".join(f"col{at}" for at in range(1, len(paths) + 1))
-        grouped = f"SELECT {names}, COUNT(*) FROM ({every.sql}) rows GROUP BY {names} LIMIT {MOST_ROWS + 1}"  # noqa: S608
+        names = ", ".join(f"c{at}" for at in range(len(paths)))
+        grouped = (
+            f"SELECT {names}, COUNT(*) FROM ({every.sql}) AS touched ({names}) "  # noqa: S608
+            f"GROUP BY {names} LIMIT {MOST_ROWS + 1}"
+        )
 
         def read() -> Matched:
             raw = own_sql.fetch(connection, grouped, params)

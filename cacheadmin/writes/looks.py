@@ -1,0 +1,109 @@
+"""What a statement means for one model that rules name: the parts that all kinds of statement share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Field, Model
+
+from cacheadmin.rules import Seen, Snapshot
+from cacheadmin.rules.paths import ACTIVE_TENANT
+from cacheadmin.tenancy import tenancy
+from cacheadmin.writes.images import MOST_ROWS, Row, guarded, lookup
+
+UNKNOWN: Final = object()
+
+
+@dataclass(slots=True)
+class Found:
+    """What became of one model's rows; `rows` is None where nothing is known of them."""
+
+    label: str
+    event: str
+    fields: frozenset[str] | None
+    rows: list[Row] | None
+
+
+@dataclass(slots=True)
+class Statement:
+    """One INSERT, UPDATE or DELETE of the ORM."""
+
+    connection: BaseDatabaseWrapper
+    query: Any
+    model: type[Model]
+    """Concrete; not the registered class in a migration."""
+    kind: str
+    returning: tuple[Any, ...] = ()
+
+    @property
+    def written(self) -> dict[Field[Any, Any], Any]:
+        """Column -> value or expression of an UPDATE."""
+        return {column: value for column, _, value in getattr(self.query, "values", ())}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names and attnames of what an UPDATE writes."""
+        return frozenset(name for column in self.written for name in (column.name, column.attname))
+
+
+class Look(ABC):
+    """How one statement concerns one model that rules name."""
+
+    reads_first = False
+    """Whether something has to be read before the statement runs, in the same transaction."""
+
+    def __init__(self, statement: Statement, seen: Seen, snapshot: Snapshot) -> None:
+        self.statement, self.seen, self.snapshot = statement, seen, snapshot
+        self.connection = statement.connection
+        self.model = snapshot.models[seen.label]
+        self.paths = tuple(path for path in snapshot.paths[seen.label] if path != ACTIVE_TENANT)
+        self.wants_active = ACTIVE_TENANT in snapshot.paths[seen.label]
+
+    def before(self) -> None:
+        """Read what must be known before the statement runs; nothing, unless `reads_first`."""
+        return
+
+    @abstractmethod
+    def after(self, result: Any, count: int | None) -> Iterable[Found]:
+        """Yield what has changed. `count` is how many rows the statement reports, None if it does not say."""
+
+    def found(self, event: str, fields: frozenset[str] | None, rows: Iterable[Row] | None) -> Found:
+        """Return a finding, the active tenant added to its rows where they do not name their own."""
+        if rows is not None and self.wants_active:
+            active = tenancy().current()
+            rows = [row | {ACTIVE_TENANT: active} for row in rows]
+        return Found(self.seen.label, event, fields, None if rows is None else list(rows))
+
+    def look_up(self, values: Iterable[Any], name: str = "pk") -> list[Row] | None:
+        """Return the wanted paths of the model's rows whose column `name` is among `values`."""
+        distinct: list[Any] = list(dict.fromkeys(values))
+        if len(distinct) > MOST_ROWS:
+            return None
+        if not self.paths:
+            return [{}] if distinct else []
+        return guarded(self.connection, lambda: lookup(self.connection, self.model, name, distinct, self.paths))
+
+
+class Unknown(Look):
+    """Nothing is known of the rows: a historical model, or rows that the database itself changes."""
+
+    def after(self, result: Any, count: int | None) -> Iterable[Found]:
+        event = {"cascade": self.seen.via, "m2m": "m2m", "child": "update"}.get(self.seen.how, self.statement.kind)
+        fields = self.seen.names or (self.statement.names if self.statement.kind == "update" else None) or None
+        yield self.found(event, fields, None)
+
+
+def plain(column: Any, value: Any, *, is_key: bool = False) -> Any:
+    """Return a value as it will come back from the database; UNKNOWN for expressions, database defaults, errors."""
+    if value is UNKNOWN or hasattr(value, "resolve_expression") or (value is None and is_key):
+        return UNKNOWN
+    if hasattr(value, "prepare_database_save"):
+        value = value.prepare_database_save(column)
+    try:
+        return column.to_python(value)
+    except Exception:  # noqa: BLE001 - a value that the column cannot read: the database will say what it is
+        return UNKNOWN

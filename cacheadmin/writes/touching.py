@@ -1,0 +1,191 @@
+"""What an UPDATE or DELETE touches: read and locked before it runs, held against what it reports afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models.sql import Query
+
+from cacheadmin.rules import Seen, Snapshot
+from cacheadmin.rules.paths import resolve
+from cacheadmin.writes.images import Matched, Row, can_lock, guarded, is_same, known_pks, lookup, matched
+from cacheadmin.writes.looks import UNKNOWN, Found, Look, Statement, plain
+
+
+@dataclass(slots=True)
+class _Images:
+    """The rows that an UPDATE or DELETE touches, as they were."""
+
+    rows: list[Row] | None = None
+    pks: list[Any] | None = None
+    count: int | None = None
+
+
+class Touching(Look):
+    """What an UPDATE or DELETE touches of its own table."""
+
+    reads_first = True
+
+    def __init__(self, statement: Statement, seen: Seen, snapshot: Snapshot) -> None:
+        super().__init__(statement, seen, snapshot)
+        self.is_delete = statement.kind == "delete"
+        self.images = _Images()
+        self.read: Callable[[], Matched] | None = None
+        self.pks = known_pks(statement.query)
+
+    def prepare(self, paths: tuple[str, ...]) -> None:
+        """Compile what will be read. Raises: EmptyResultSet if no row can match."""
+        if self.pks is None and can_lock(self.connection):
+            query: Query = self.statement.query
+            self.read = guarded(
+                self.connection, lambda: matched(self.connection, query, paths, is_delete=self.is_delete)
+            )
+
+    def fetch(self, paths: tuple[str, ...]) -> None:
+        """Read and lock the rows that are about to be touched."""
+        images = self.images
+        if self.read is not None:
+            found = guarded(self.connection, self.read)
+            if found is not None:
+                images.rows, images.count = found.rows, found.count
+        elif self.pks is not None and can_lock(self.connection):
+            images.pks = self.pks
+            pks, model = self.pks, self.statement.model
+            images.rows = guarded(
+                self.connection,
+                lambda: lookup(self.connection, model, "pk", pks, paths, lock=True, is_delete=self.is_delete),
+            )
+
+    def rows_touched(self, count: int | None) -> list[Row] | None:
+        """Return the images if they are of the very rows that were touched."""
+        images = self.images
+        if images.count is not None and count != images.count:
+            return None  # between our look and the statement somebody committed a row that matches too
+        return images.rows
+
+
+class Changed(Touching):
+    """Rows of the model's own table, updated or deleted."""
+
+    def __init__(self, statement: Statement, seen: Seen, snapshot: Snapshot) -> None:
+        super().__init__(statement, seen, snapshot)
+        written = statement.written if statement.kind == "update" else {}
+        watched: set[str] = set()
+        for rule in snapshot.compiled[seen.label]:
+            watched |= rule.fields
+        self.compared = tuple(f for f in written if f.name in watched) if self.pks is not None else ()
+        roots = {path: resolve(self.model, path) for path in self.paths}
+        self.moved = {path: root for path, root in roots.items() if root[0] in written}
+        self.reads_first = bool(self.paths or self.compared)
+        if self.reads_first:
+            self.columns = tuple(dict.fromkeys([*self.paths, *(f.attname for f in self.compared)]))
+            self.prepare(self.columns)
+
+    def before(self) -> None:
+        if self.reads_first:
+            self.fetch(self.columns)
+        else:
+            self.images.rows = [{}]
+
+    def after(self, result: Any, count: int | None) -> Iterable[Found]:
+        rows = self.rows_touched(count)
+        names = self.statement.names if self.statement.kind == "update" else None
+        if rows is None:
+            yield self.found(self.statement.kind, names, None)
+            return
+        if names is not None:
+            names -= self._unchanged(rows)
+        old = [{path: row[path] for path in self.paths} for row in rows]
+        yield self.found(self.statement.kind, names, old + self._new(old))
+
+    def _unchanged(self, rows: list[Row]) -> frozenset[str]:
+        same = [
+            column
+            for column in self.compared
+            if all(
+                is_same(self.connection, column, row[column.attname], self.statement.written[column]) for row in rows
+            )
+        ]
+        return frozenset(name for column in same for name in (column.name, column.attname))
+
+    def _new(self, old: list[Row]) -> list[Row]:
+        """Images of the rows as they are now, where something that is wanted was written."""
+        if not self.moved:
+            return []
+        values: Row = {}
+        for path, (column, rest) in self.moved.items():
+            value = UNKNOWN if rest else plain(column, self.statement.written[column])
+            if value is not UNKNOWN:
+                values[path] = value
+        if len(values) < len(self.moved) and self.images.pks is not None:
+            now = self.look_up(self.images.pks)
+            if now is not None:
+                return now
+        kept = [{path: v for path, v in row.items() if path not in self.moved} for row in old]
+        return [row | values for row in kept]
+
+
+class ChildChanged(Touching):
+    """Rows of a multi-table child whose parent's table is updated."""
+
+    def __init__(self, statement: Statement, seen: Seen, snapshot: Snapshot) -> None:
+        super().__init__(statement, seen, snapshot)
+        self.old: list[Row] | None = None
+        self.prepare(("pk",))
+
+    def _keys(self) -> list[Any] | None:
+        return None if self.images.rows is None else [row["pk"] for row in self.images.rows]
+
+    def before(self) -> None:
+        self.fetch(("pk",))
+        keys = self._keys()
+        self.old = None if keys is None else self.look_up(keys)
+
+    def after(self, result: Any, count: int | None) -> Iterable[Found]:
+        rows, keys = self.old, self._keys()
+        if self.rows_touched(count) is None or rows is None or keys is None:
+            yield self.found("update", self.statement.names, None)
+            return
+        written = set(self.statement.written)
+        if any(resolve(self.model, path)[0] in written for path in self.paths):
+            now = self.look_up(keys)
+            rows = None if now is None else rows + now
+        yield self.found("update", self.statement.names, rows)
+
+
+class Related(Touching):
+    """Rows of a model whose many-to-many relation is changed, by a write to its through table."""
+
+    def __init__(self, statement: Statement, seen: Seen, snapshot: Snapshot) -> None:
+        super().__init__(statement, seen, snapshot)
+        field: Any = statement.model._meta.get_field(seen.via)
+        self.key = field
+        self.reads_first = statement.kind != "create"
+        if self.reads_first:
+            self.prepare((self.key.attname,))
+
+    def before(self) -> None:
+        if self.reads_first:
+            self.fetch((self.key.attname,))
+
+    def after(self, result: Any, count: int | None) -> Iterable[Found]:
+        rows: list[Row] | None = None
+        keys = self._keys(count)
+        if keys is not None:
+            rows = self.look_up(keys, str(self.key.target_field.name))
+        yield self.found("m2m", self.seen.names, rows)
+
+    def _keys(self, count: int | None) -> set[Any] | None:
+        written = self.statement.written if self.statement.kind == "update" else {}
+        if self.statement.kind == "create":
+            values = {plain(self.key, getattr(o, self.key.attname)) for o in self.statement.query.objs}
+        else:
+            images = self.rows_touched(count)
+            if images is None:
+                return None
+            values = {row[self.key.attname] for row in images}
+            if self.key in written:
+                values.add(plain(self.key, written[self.key]))
+        return None if UNKNOWN in values else values - {None}
