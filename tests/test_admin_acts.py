@@ -11,8 +11,7 @@ from django.core.cache import caches
 from django.utils import timezone
 
 from cacheadmin import browser, connections, outbox
-from cacheadmin.admin import ids, runs
-from cacheadmin.admin.views import scopes
+from cacheadmin.admin import asking, ids, runs
 from cacheadmin.models import Activity, Intent
 from cacheadmin.store import store
 from cacheadmin.targets import ALL, Target
@@ -353,6 +352,21 @@ def test_warming_what_says_nothing_to_warm_explains_itself(admin, ruby):
     assert "No function here says what to warm." in text
 
 
+def test_what_was_invalidated_can_be_warmed_at_once(admin, filled):
+    target = Target("group", GROUP, filled, "query")
+    assert "Warm afterwards" in text_of(admin.get(page("invalidate", on=scope_of(target))))
+    confirm(admin, target, warm="on")
+    assert live(filled) == 2  # what `warm_with` names
+    assert sorted(Activity.objects.values_list("kind", "state")) == [("invalidate", "done"), ("warm", "done")]
+    assert "Warm afterwards" not in text_of(admin.get(page("invalidate", on=scope_of(Target("group", "x", filled)))))
+
+
+def test_pages_offer_warming_where_there_is_something_to_warm(admin, filled):
+    for url in (pages_of(filled)["groups"], pages_of(filled)["entries"]):
+        assert "Warm…" in text_of(admin.get(url))
+    assert "Warm…" not in text_of(admin.get(pages_of(None)["entries"]))
+
+
 def test_clearing_an_alias_takes_its_name_and_only_its_keys(admin, filled, redis):
     caches["query"].set("without-a-group", 1)
     redis.set("somebody-else", 1)
@@ -441,7 +455,7 @@ def test_a_run_is_done_in_a_thread_of_its_own(admin, amira, rf, monkeypatch):
 
 
 def test_narrow_acts_need_no_name():
-    assert not scopes.must_type([Target("group", "a", "12")], 100)
-    assert scopes.must_type([Target("group", "a", "12")], 10_001)
-    assert scopes.must_type([Target("pattern", "a*", "12")], None)
-    assert scopes.must_type([Target("tenant", "", ALL)], 0)
+    assert not asking.must_type([Target("group", "a", "12")], 100)
+    assert asking.must_type([Target("group", "a", "12")], 10_001)
+    assert asking.must_type([Target("pattern", "a*", "12")], None)
+    assert asking.must_type([Target("tenant", "", ALL)], 0)

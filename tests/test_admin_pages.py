@@ -27,7 +27,7 @@ from django.test.utils import CaptureQueriesContext
 from cacheadmin import browser, connections, envelope
 from cacheadmin.admin import ids
 from cacheadmin.invalidation import request
-from cacheadmin.models import Activity, InvalidationRule
+from cacheadmin.models import Activity, Intent, InvalidationRule
 from cacheadmin.stats import recorder
 from cacheadmin.store import store
 from cacheadmin.targets import ALL, Target
@@ -241,14 +241,74 @@ def test_an_alias_that_is_gone_is_said_so(admin, ruby):
     assert admin.get(page("entry_detail", ids.entry_id("old", ruby, "x", "y"))).status_code == 404
 
 
-def test_plain_keys_are_listed_with_a_bound(admin, ruby, settings):
-    settings.CACHES = {n: {**each, "BACKEND": "django_redis.cache.RedisCache"} for n, each in settings.CACHES.items()}
+@pytest.mark.usefixtures("stock")
+def test_plain_keys_are_listed_with_a_bound(admin, ruby):
     caches["default"].set_many({f"tenant:{ruby}:list:{i}": "x" * i for i in range(40)}, 300)
     groups = admin.get(page("tenant_detail", ids.tenant_id(ruby)))
     assert "Plain keys written without a group default plain" in text_of(groups)
     text = text_of(admin.get(page("plain_list", ids.tenant_id(ruby), alias="default")))
     assert f"tenant:{ruby}:list:7 string 5 min" in text
     assert "40 found." in text
+
+
+@pytest.fixture
+def stock(settings):
+    settings.CACHES = {n: {**each, "BACKEND": "django_redis.cache.RedisCache"} for n, each in settings.CACHES.items()}
+
+
+@pytest.mark.usefixtures("stock")
+def test_a_plain_key_shows_its_value_without_running_it(admin, ruby):
+    caches["default"].set(f"tenant:{ruby}:list:1", {"a": [1, 2]}, 300)
+    [url] = re.findall(
+        r'href="([^"]*/entries/[^"]*)"',
+        admin.get(page("plain_list", ids.tenant_id(ruby), alias="default")).content.decode(),
+    )
+    text = text_of(admin.get(url))
+    assert f"tenant:{ruby}:list:1" in text
+    assert "dict, 1 key" in text
+    assert "Invalidate…" in text
+    caches["default"].delete(f"tenant:{ruby}:list:1")
+    assert admin.get(url).status_code == 404
+
+
+@pytest.mark.usefixtures("stock")
+def test_keys_that_are_no_text_or_no_strings_are_listed_and_opened(admin, ruby, redis):
+    names = [f"jewelry_shop:1:tenant:{ruby}:{odd}:x".encode() for odd in ("a/b?c#d%41", "line\nbreak", "<b>", "\u202e")]
+    names.append(f"jewelry_shop:1:tenant:{ruby}:".encode() + b"\xff\xfe:x")
+    for name in names:
+        redis.set(name, name)
+    redis.rpush(f"jewelry_shop:1:tenant:{ruby}:a:queue", 1)
+    body = admin.get(page("plain_list", ids.tenant_id(ruby), alias="default")).content.decode()
+    urls = re.findall(r'href="([^"]*/entries/[^"]*)"', body)
+    assert len(urls) == 6
+    assert len(re.findall('name="chosen"', body)) == 5  # not the one whose name is no text
+    pages = [text_of(admin.get(url, {"value": "hex"})) for url in urls]
+    assert sum("\\udcff\\udcfe" in text for text in pages) == 1
+    assert sum("A list of Redis." in text for text in pages) == 1
+    for scope in re.findall('name="chosen" value="([^"]+)"', body):
+        admin.post(page("invalidate"), {"on": scope, "confirmed": "yes"})
+    assert redis.keys("jewelry_shop:1:*") == [names[-1]]
+
+
+def test_tenants_can_be_narrowed_to_those_with_a_reason(admin, filled):
+    recorder.flush()
+    assert "Ruby" not in text_of(admin.get(page("tenant_list", show="quiet")))
+    assert "Gold" in text_of(admin.get(page("tenant_list", show="quiet")))
+    assert "No tenant misses more than usual." in text_of(admin.get(page("tenant_list", show="worse")))
+    assert "No tenant waits for an invalidation." in text_of(admin.get(page("tenant_list", show="waiting")))
+    Intent.objects.create(due="2026-01-01T00:00Z", payload={"targets": [Target("tenant", "", filled).to_json()]})
+    assert "Ruby & Co" in text_of(admin.get(page("tenant_list", show="waiting")))
+
+
+def test_a_group_says_how_many_rules_drop_it(admin, filled):
+    url = pages_of(filled)["entries"]
+    assert "Rules 1 drop this group" in text_of(admin.get(url))  # the shop's own: saving a tenant drops all of it
+    InvalidationRule.objects.create(
+        name="stock",
+        model="shop.Branch",
+        targets=[{"kind": "prefix", "name": "console", "alias": None, "tenant": "same"}],
+    )
+    assert "Rules 2 drop this group" in text_of(admin.get(url))
 
 
 # --- frame ----------------------------------------------------------------------------------------------------------

@@ -141,6 +141,12 @@ def tell(request: HttpRequest, site: AdminSite, deed: Deed, whose: str) -> None:
     messages.add_message(request, level, format_html('{} <a href="{}">{}</a>', text, link, _("Activity")))
 
 
+def tell_run(request: HttpRequest, site: AdminSite, run: Activity) -> None:
+    """Say that a run was begun, with a link to it."""
+    url = url_to(site, "cacheadmin_run_detail", run.pk)
+    messages.info(request, format_html('{} <a href="{}">{}</a>', _("Warming has begun."), url, _("Follow it")))
+
+
 def warn(request: HttpRequest, text: str) -> None:
     """Say why an act was not carried out."""
     messages.warning(request, text)

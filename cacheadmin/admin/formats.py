@@ -81,6 +81,11 @@ def duration(seconds: float | None) -> str:
     return ngettext("%(n)s day", "%(n)s days", days) % {"n": number(days)}
 
 
+def took(seconds: float | None) -> str:
+    """Return a measured duration: one too short for the clock is `< 0.1 ms`, not nothing."""
+    return duration(1e-6 if seconds == 0 else seconds)
+
+
 def _joined(large: str, small: str, shown: int) -> str:
     return f"{large} {small}" if shown else large
 

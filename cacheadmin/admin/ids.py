@@ -56,7 +56,7 @@ def open_group(token: str) -> tuple[str, str]:
 
 
 def entry_id(alias: str, tenant: str | None, group: str, member: str) -> str:
-    """Return the id of an entry. `member` is its name in Redis; an entry of no group is a plain key in full."""
+    """Return the id of an entry. `member` is its name within its group, in Redis."""
     return _seal("entry", [alias, tenant, group, member])
 
 
@@ -64,6 +64,20 @@ def open_entry(token: str) -> tuple[str, str | None, str, str]:
     """Undo `entry_id`: alias, tenant, group, member. Raises: Http404."""
     alias, tenant, group, member = _open("entry", token)
     return alias, tenant, group, member
+
+
+def plain_id(alias: str, tenant: str | None, full_key: str) -> str:
+    """Return the id of a plain key, by its name in Redis."""
+    return _seal("plain", [alias, tenant, full_key])
+
+
+def open_plain(token: str) -> tuple[str, str | None, str] | None:
+    """Undo `plain_id`: alias, tenant, full key; None for an id of another kind."""
+    try:
+        alias, tenant, full_key = _open("plain", token)
+    except Http404:
+        return None
+    return alias, tenant, full_key
 
 
 def scope_id(targets: Target | Iterable[Target]) -> str:

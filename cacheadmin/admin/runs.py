@@ -10,9 +10,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from itertools import islice
 from typing import Any, Final
 
 from django.db import DatabaseError, connections
@@ -26,6 +27,9 @@ from cacheadmin.models import Activity
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import ALL, Target
 
+from . import acts
+from .warmable import steps_for
+
 logger = logging.getLogger("cacheadmin")
 
 TELL_SECONDS: Final = 1.0
@@ -33,6 +37,9 @@ TELL_SECONDS: Final = 1.0
 
 SILENT_SECONDS: Final = 60.0
 """Silence after which a run is taken for dead."""
+
+STEPS_COUNTED: Final = 1000
+"""Calls that are counted before a warm run begins; a longer one has no total."""
 
 STEPS_KEPT: Final = 20
 FAILURES_KEPT: Final = 20
@@ -172,6 +179,18 @@ def forget_silent(older: timedelta = timedelta(minutes=10)) -> int:
     silent = Activity.objects.filter(state=Activity.State.RUNNING, at__lt=timezone.now() - older)
     dead = [row.pk for row in silent if state_of(row, progress_of(row)) == Activity.State.FAILED]
     return Activity.objects.filter(pk__in=dead, state=Activity.State.RUNNING).update(state=Activity.State.FAILED)
+
+
+def start_warming(request: HttpRequest, targets: Sequence[Target], phrase: str) -> Activity:
+    """
+    Begin to warm what some targets name.
+
+    Returns: its line of Activity.
+    """
+    first = list(islice(steps_for(targets), STEPS_COUNTED + 1))
+    is_whole = len(first) <= STEPS_COUNTED
+    work = warm(first if is_whole else steps_for(targets), len(first) if is_whole else None)
+    return start(request, work, kind=Activity.Kind.WARM, what=f"warm {phrase}", tenants=acts.tenants_of(targets))
 
 
 # --- what runs do ---------------------------------------------------------------------------------------------------

@@ -143,9 +143,9 @@ def _keyed(wanted: Sequence[Target], counted: Sequence[str | None]) -> list[Grou
         sizes = where.link.call(*(("STRLEN", name) for _group, both in names for name in both)).values
         held: dict[tuple[str | None, str], list[int]] = defaultdict(list)
         for i, ((_key, tenant), (group, _both)) in enumerate(zip(pairs, names, strict=True)):
-            size = max((s for s in sizes[2 * i : 2 * i + 2] if isinstance(s, int)), default=0)
-            if size:
-                held[tenant, group].append(size)
+            replies = sizes[2 * i : 2 * i + 2]
+            if any(replies):  # an error is the reply for a key that holds no string
+                held[tenant, group].append(max((size for size in replies if isinstance(size, int)), default=0))
         for (tenant, group), each in held.items():
             found.append(
                 GroupCount(alias, tenant, group, len(each), sum(each), is_weighed_whole=True, is_orphaned=False)

@@ -10,8 +10,9 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 
 from cacheadmin.admin import acts, runs
+from cacheadmin.admin.asking import ConfirmForm
 from cacheadmin.admin.pages import Crumb
-from cacheadmin.admin.views.scopes import ConfirmForm, Invalidate
+from cacheadmin.admin.views.scopes import Invalidate
 from cacheadmin.conf import config
 from cacheadmin.models import Activity
 from cacheadmin.targets import ALL, Target
@@ -24,6 +25,7 @@ class Clear(Invalidate):
     tab = "overview"
     needs = ("view_keys", "clear_alias")
     url_name = "cacheadmin_clear"
+    offers_warming = False
 
     def targets(self, token: str) -> tuple[Target, ...]:
         """Return everything of an alias. Raises: Http404 for one that is not managed, or for a bound user."""

@@ -13,7 +13,9 @@ from django.utils.translation import ngettext
 
 from cacheadmin import browser
 from cacheadmin.admin import figures, formats, history, ids, naming, paging
+from cacheadmin.admin.dropping import rules_for
 from cacheadmin.admin.pages import Crumb, Figure, Page
+from cacheadmin.admin.warmable import can_warm
 from cacheadmin.admin.words import state_word
 from cacheadmin.browser import STATES, EntryPage, EntryRow
 from cacheadmin.browser.entries import WHOLE, Order
@@ -88,6 +90,7 @@ class EntryList(Page):
         dropped = history.last_dropped(whose, history.recent(whose), place.dropped).of(alias, name)
         numbers = place.groups.get((alias, name), figures.NOTHING)
         functions = functions_of(alias, name)
+        scope = Target("group", name, whose, alias) if name else None
         return self.render(
             name or _("(no group)"),
             crumbs=[*crumbs_to(self, whose, label), Crumb(name or _("(no group)"))],
@@ -105,12 +108,13 @@ class EntryList(Page):
             is_filtered=bool(state or wish.search),
             columns=self._columns(page, wish),
             segments=self._segments(page, wish, state),
-            strip=self._strip(page, numbers, functions, dropped),
+            strip=self._strip(page, numbers, functions, dropped, len(rules_for(alias, name))),
             state=state,
             continue_link=wish.link(at=page.next_offset) if page and page.next_offset is not None else "",
             dropped=dropped,
             reads=numbers.requests,
-            scope=ids.scope_id(Target("group", name, whose, alias)) if name else "",
+            scope=ids.scope_id(scope) if scope else "",
+            warm_url=self.url("cacheadmin_warm") if scope and can_warm(self.access, [scope]) else "",
             invalidate_url=self.url("cacheadmin_invalidate"),
         )
 
@@ -193,6 +197,7 @@ class EntryList(Page):
         numbers: figures.Figures,
         functions: Sequence[CachedFunction[Any, Any]],
         dropped: history.Dropped | None,
+        rules: int,
     ) -> list[Figure]:
         total = None if page is None else sum(page.counts.values()) if page.is_whole else page.total
         timeout, grace = ("", "") if not functions else timeout_texts(functions[0])
@@ -206,7 +211,19 @@ class EntryList(Page):
                 *figures.ago_parts(dropped.at if dropped else None),
                 note=_("by %(who)s") % {"who": dropped.by} if dropped and dropped.by else "",
             ),
+            Figure(
+                _("Rules"),
+                formats.number(rules),
+                note=_("drop this group") if rules else _("only its timeout does"),
+                level="" if rules else "bad",
+                url=self._rules_url() if rules else "",
+            ),
         ]
+
+    def _rules_url(self) -> str:
+        if not self.request.user.has_perm("cacheadmin.view_invalidationrule"):
+            return ""
+        return self.url("cacheadmin_invalidationrule_changelist")
 
 
 def timeout_texts(function: CachedFunction[Any, Any]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from cacheadmin.admin.dropping import rules_for
 from cacheadmin.admin.masks import mask
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.admin.recompute import CannotRecompute, can_recompute, recompute
+from cacheadmin.admin.views.plain import PlainDetail
 from cacheadmin.browser import EntryView, Scope
 from cacheadmin.conf import config
 from cacheadmin.exceptions import CacheAway
@@ -53,6 +54,8 @@ class EntryDetail(Page):
 
     def get(self, request: HttpRequest, entry: str) -> HttpResponse:
         """Show what is known about it; 404 in our frame, with its history, if it is gone."""
+        if ids.open_plain(entry) is not None:
+            return self.as_plain(entry)
         alias, tenant, group, member = ids.open_entry(entry)
         self.access.require_tenant(tenant)
         if alias not in config().aliases:
@@ -114,6 +117,13 @@ class EntryDetail(Page):
             expires=expires_text(view.expires_in, view.state),
             **shared,
         )
+
+    def as_plain(self, entry: str) -> HttpResponse:
+        """Show a plain key, which has no header, no scopes and no history."""
+        page = PlainDetail(console=self.console)
+        page.setup(self.request)
+        page.access = self.access
+        return page.get(self.request, entry)
 
     def _notes(self, view: EntryView, result: Mapping[str, Any] | None) -> list[Note]:
         if result is not None:
@@ -184,7 +194,7 @@ def _facts(view: EntryView) -> list[tuple[str, str, bool]]:
     if view.function:
         facts.append((_("Function"), view.function, True))
     if isinstance(about.get("at"), (int, float)):
-        took = formats.duration(about["took"] / 1000) if isinstance(about.get("took"), (int, float)) else ""
+        took = formats.took(about["took"] / 1000) if isinstance(about.get("took"), (int, float)) else ""
         facts.append((_("Computed"), ", ".join(filter(None, (formats.exactly(about["at"]), took))), False))
     function = registry.get(view.function)
     timeout, grace = timeout_texts(function) if function else ("", "")
@@ -208,7 +218,7 @@ def _computed(view: EntryView) -> tuple[float, str] | None:
         return None
     text = _("Computed by %(process)s") % {"process": by} if by else _("Computed")
     if isinstance(took, (int, float)):
-        text = _("%(computed)s in %(time)s") % {"computed": text, "time": formats.duration(took / 1000)}
+        text = _("%(computed)s in %(time)s") % {"computed": text, "time": formats.took(took / 1000)}
     return float(at), f"{text}."
 
 

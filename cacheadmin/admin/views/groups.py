@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from cacheadmin import browser
 from cacheadmin.admin import figures, formats, history, ids, naming, paging
 from cacheadmin.admin.pages import Crumb, Figure, Page
+from cacheadmin.admin.warmable import can_warm
 from cacheadmin.browser import GroupCount
 from cacheadmin.functions import registry
 from cacheadmin.targets import ALL, Target
@@ -128,6 +129,7 @@ class TenantDetail(Page):
         rows = sorted_rows(self._rows(whose, counts, numbers.groups, dropped), wish.order)
         shown, pager = paging.page_of(rows, wish)
         plain = self._plain(whose, held.plain) if held else []
+        scope = Target("tenant", "", whose, span.alias)
         crumbs = [Crumb(_("Tenants"), self.url("cacheadmin_tenant_list")), Crumb(label)]
         return self.render(
             label,
@@ -144,7 +146,8 @@ class TenantDetail(Page):
             strip=self._strip(counts, numbers.whole, dropped),
             is_away=counts is None,
             largest_cost=max((row.figures.cost or 0.0 for row in rows), default=0.0),
-            scope=ids.scope_id(Target("tenant", "", whose, span.alias)),
+            scope=ids.scope_id(scope),
+            warm_url=self.url("cacheadmin_warm") if can_warm(self.access, [scope]) else "",
             invalidate_url=self.url("cacheadmin_invalidate"),
             last=dropped.newest(),
             reads=numbers.whole.requests,

@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from django import forms
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import ngettext
 
 from cacheadmin import browser
-from cacheadmin.admin import acts, figures, formats, ids, naming
+from cacheadmin.admin import acts, figures, formats, ids, naming, runs
 from cacheadmin.admin.access import Permission
+from cacheadmin.admin.asking import ConfirmForm, back_to, check, crumbs_of, must_type, open_scope
 from cacheadmin.admin.pages import Crumb, Figure, Note, Page
+from cacheadmin.admin.warmable import can_warm
 from cacheadmin.browser import Blast, GroupCount
-from cacheadmin.conf import config
-from cacheadmin.exceptions import CacheAdminError
-from cacheadmin.targets import ALL, All, Target
+from cacheadmin.targets import All, Target
 from cacheadmin.tenancy import tenancy
 
 TOP = 7
@@ -53,48 +52,6 @@ class Step:
     entries: int
 
 
-class ConfirmForm(forms.Form):
-    """What a person adds to an act: why, and the name of what is hit where it is much."""
-
-    reason = forms.CharField(
-        label=gettext_lazy("Reason"), required=False, max_length=300, widget=forms.TextInput({"maxlength": 300})
-    )
-    name = forms.CharField(required=False, max_length=500, widget=forms.TextInput({"autocomplete": "off"}))
-    counted = forms.IntegerField(required=False, widget=forms.HiddenInput)
-
-    def __init__(self, *args: Any, typed: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.typed = typed
-        if not typed:
-            del self.fields["name"]
-
-    def clean_name(self) -> str:
-        """Raise a ValidationError unless the name was typed as it stands on the page."""
-        name = str(self.cleaned_data["name"])
-        if name.strip() != self.typed.strip():
-            text = _("“%(given)s” is not the name. Type “%(name)s”.")
-            raise forms.ValidationError(text % {"given": name, "name": self.typed})
-        return name
-
-
-def must_type(targets: Sequence[Target], entries: int | None) -> bool:
-    """Say whether an act is wide enough to ask for a name: several tenants, a whole alias, or very many entries."""
-    tenants = {target.tenant for target in targets}
-    return ALL in tenants or len(tenants) > 1 or entries is None or entries > config().confirm_above
-
-
-def check(page: Page, targets: Sequence[Target]) -> None:
-    """Raise Http404 for targets that the user may not see, as for those that never were."""
-    for target in targets:
-        if isinstance(target.tenant, All):
-            if page.access.is_bound:
-                raise Http404
-        else:
-            page.access.require_tenant(target.tenant)
-        if target.alias is not None and target.alias not in config().aliases:
-            raise Http404
-
-
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class Invalidate(Page):
     """Ask before an invalidation, with its blast radius; then do it."""
@@ -104,6 +61,7 @@ class Invalidate(Page):
     needs: ClassVar[tuple[Permission, ...]] = ("view_keys", "invalidate")
     http_method_names = ["get", "head", "post"]
     url_name = "cacheadmin_invalidate"
+    offers_warming = True
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show the question. Changes nothing."""
@@ -143,18 +101,16 @@ class Invalidate(Page):
             size_bytes=blast.size_bytes if blast else None,
         )
         acts.tell(request, self.site, deed, naming.phrase(targets))
+        if form.cleaned_data.get("warm") and deed.result.is_done and can_warm(self.access, targets):
+            run = runs.start_warming(request, targets, naming.phrase(targets))
+            acts.tell_run(request, self.site, run)
         return HttpResponseRedirect(self.back_url(targets))
 
     # --- what is asked ----------------------------------------------------------------------------------------------
 
     def targets(self, token: str) -> tuple[Target, ...]:
         """Return the targets of an id. Raises: Http404 for what is no id, or not for this user."""
-        try:
-            targets = ids.open_scope(token)
-        except CacheAdminError as error:
-            raise Http404 from error
-        check(self, targets)
-        return targets
+        return open_scope(self, token)
 
     def typed(self, targets: Sequence[Target], entries: int | None, *, is_away: bool) -> str:
         """Return the name to type, empty if none is asked for. While Redis is away only the width counts."""
@@ -215,6 +171,7 @@ class Invalidate(Page):
             steps=self._steps(targets, blast),
             button=self.button(formats.estimate(entries, not blast or blast.is_exact), entries),
             happens=self.happens(targets),
+            offers_warming=self.offers_warming and blast is not None and can_warm(self.access, targets),
             action_url=self.url(self.url_name),
             back=self.back_url(targets),
             is_pattern=any(target.kind == "pattern" for target in targets),
@@ -318,37 +275,6 @@ class Invalidate(Page):
             )
             for row in sorted(rows, key=lambda row: row.entries)[:3]
         ]
-
-
-def back_to(page: Page, targets: Sequence[Target]) -> str:
-    """Return the URL of the smallest page that shows all of what some targets hit."""
-    tenants = {target.tenant for target in targets}
-    if len(tenants) == 1 and ALL not in tenants:
-        tenant = ids.tenant_id(next(t for t in tenants if not isinstance(t, All)))
-        places = {(target.alias, _group_of(target)) for target in targets}
-        if len(places) == 1:
-            alias, group = next(iter(places))
-            if alias and group:
-                return page.url("cacheadmin_entry_list", tenant, ids.group_id(alias, group))
-        return page.url("cacheadmin_tenant_detail", tenant)
-    return page.url("cacheadmin_tenant_list" if tenancy().has_tenants else "cacheadmin_group_list")
-
-
-def crumbs_of(page: Page, targets: Sequence[Target], act: str) -> list[Crumb]:
-    """Return the breadcrumbs of an act on some targets."""
-    tenants = {target.tenant for target in targets}
-    start = [Crumb(_("Tenants"), page.url("cacheadmin_tenant_list"))] if tenancy().has_tenants else []
-    if len(tenants) == 1 and ALL not in tenants:
-        tenant = next(t for t in tenants if not isinstance(t, All))
-        label = naming.tenant_label(tenant)
-        return [*start, Crumb(label, page.url("cacheadmin_tenant_detail", ids.tenant_id(tenant))), Crumb(act)]
-    return [*start, Crumb(act)]
-
-
-def _group_of(target: Target) -> str:
-    if target.kind == "group":
-        return target.name
-    return target.name.rpartition(":")[0] if target.kind == "key" else ""
 
 
 def _rest(lines: Sequence[Line]) -> dict[str, Any] | None:

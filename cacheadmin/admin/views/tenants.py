@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
 from cacheadmin import browser
 from cacheadmin.admin import figures, ids, naming, paging
 from cacheadmin.admin.pages import Crumb, Page
-from cacheadmin.targets import Target
+from cacheadmin.targets import ALL, Target
 from cacheadmin.tenancy import Everyone, Tenant, tenancy
 
 ORDERS = ("-cost", "name", "ratio", "-requests", "-misses", "-invalidated")
+
+SHOWN = ("worse", "waiting", "quiet")
 
 SEARCHED = 500
 """Most tenants that a search lists."""
@@ -50,9 +53,11 @@ class TenantList(Page):
         wish = paging.asked(request.GET, orders=ORDERS, size=50)
         span = figures.Span.of(request.GET, self.access)
         numbers = figures.by_tenant(span)
-        found = self._sorted(self._found(wish.search), numbers, wish.order)
+        show = wish.value("show", SHOWN)
+        listed = [tenant for tenant in self._found(wish.search) if self._fits(tenant, show, numbers)]
+        found = self._sorted(listed, numbers, wish.order)
         shown, pager = paging.page_of(found, wish)
-        shows_shared = wish.page == 1 and not wish.search and self.access.sees(None)
+        shows_shared = wish.page == 1 and not wish.search and not show and self.access.sees(None)
         first = [Tenant("", naming.shared_label())] if shows_shared else []
         rows = self._rows([*first, *shown], numbers, span.alias)
         heads: list[dict[str, Any]] = [
@@ -72,6 +77,13 @@ class TenantList(Page):
             wish=wish,
             span=span,
             clear_link=wish.link(q=None),
+            show=show,
+            filters=[
+                (_("All"), wish.link(show=None), not show),
+                (_("Missing more than usual"), wish.link(show="worse"), show == "worse"),
+                (_("Waiting"), wish.link(show="waiting"), show == "waiting"),
+                (_("Quiet"), wish.link(show="quiet"), show == "quiet"),
+            ],
             rows=rows,
             columns=paging.columns(heads, wish),
             pager=pager,
@@ -87,6 +99,19 @@ class TenantList(Page):
         text = search.casefold()
         tenants = (Tenant(tenant, labels[tenant]) for tenant in allowed)
         return [t for t in tenants if t.label.casefold().startswith(text) or t.id.casefold().startswith(text)]
+
+    def _fits(self, tenant: Tenant, show: str, numbers: Mapping[str | None, figures.Figures]) -> bool:
+        counted = numbers.get(tenant.id, figures.NOTHING)
+        if show == "worse":
+            return counted.is_worse
+        if show == "quiet":
+            return not counted.reads
+        return show != "waiting" or any(t.tenant in (tenant.id, ALL) for t in self.waiting)
+
+    @cached_property
+    def waiting(self) -> list[Target]:
+        """Targets of invalidations that wait."""
+        return browser.waiting_targets()
 
     def _sorted(self, found: list[Tenant], numbers: dict[str | None, figures.Figures], order: str) -> list[Tenant]:
         found.sort(key=lambda tenant: tenant.label.casefold())
