@@ -311,6 +311,11 @@ def test_every_metric_is_on_their_page_and_no_other() -> None:
     assert set(re.findall(r"\b(?:cacheadmin|django_cache)_[a-z_]*(?:total|seconds)\b", text)) == exported | invented
 
 
+def test_every_target_of_make_is_on_the_page_of_development() -> None:
+    targets = re.findall(r"^([a-z-]+):.*?## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert names_missing_from("docs/development.md", [f"make {target}" for target in set(targets) - {"help"}]) == []
+
+
 def test_the_rooms_are_those_that_imports_keep_to() -> None:
     section = PAGES["docs/architecture.md"].read_text().split("## Rooms", 1)[1].split("\n## ", 1)[0]
     lines = [re.split(r" {4,}", line.strip())[0] for line in section.splitlines() if line.startswith("    ")]
