@@ -5,25 +5,36 @@ Dashboards live in `default`, reports in `query`, both under their tenant; the g
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
+from . import invalidation, transactions
 from .functions import timeout_ms
-from .keys import Entry, get_cache_key, get_tenant_cache_key, member, split
+from .keys import Entry, fingerprint, get_cache_key, get_tenant_cache_key, logical, member, split, tenant_text
 from .reading import Call, Options, Pace, get
 from .results import settled
 from .scoped import ScopedKeys
-from .store import RedisStore, store
+from .store import ABSENT, Fill, RedisStore, Stamp, store
+from .store.base import LONGEST_LEASE_MS
+from .targets import of_key
 
 DASHBOARD: Final = "dashboard"
 REPORT: Final = "report"
 GOLD_RATE: Final = "gold_rate"
 
+MOST_PACES: Final = 10_000
+
 _paces: dict[str, Pace] = {}
+"""By group. Groups may be made of ids (`user:5`), so there is a bound."""
+
+
+def _pace(group: str) -> Pace:
+    if len(_paces) > MOST_PACES:
+        _paces.clear()
+    return _paces.setdefault(group, Pace())
 
 
 def get_or_set_cache(
@@ -52,7 +63,7 @@ def get_or_set_cache(
         entry,
         lambda: settled(callable()),
         options=Options(timeout_ms=timeout_ms(alias, timeout), **options),
-        pace=_paces.setdefault(scoped.group, Pace()),
+        pace=_pace(scoped.group),
         about=lambda: {"fn": "get_or_set_cache", "key": key},
         sender="get_or_set",
     )
@@ -74,30 +85,34 @@ def _plain(key: str, compute: Callable[[], Any], timeout: Any, alias: str) -> An
 # --- values that somebody else computed -----------------------------------------------------------------------------
 
 
-@functools.cache
-def _scoped(alias: str) -> ScopedKeys | None:
-    of_alias = store(alias)
-    return ScopedKeys(of_alias) if isinstance(of_alias, RedisStore) else None
-
-
 def _keep(alias: str, key: str, value: Any, timeout: Any) -> bool:
-    scoped = _scoped(alias)
+    """Store a value under the stamp that `_kept` saw, on other caches than Redis under that of the moment."""
+    of_alias, ttl_ms, value = store(alias), timeout_ms(alias, timeout), settled(value)
+    scoped = split(key)
     if scoped is None:
-        caches[alias].set(key, value, timeout)
-        return True
-    entry, ttl_ms = scoped.entry(key), timeout_ms(alias, timeout)
-    if entry is None or ttl_ms < 0:
         return False
-    return scoped.set_many([(key, entry, settled(value))], ttl_ms) == 1
+    if ttl_ms < 0:  # as Django's caches: what was there goes
+        invalidation.request([of_key(key, alias)])
+        return False
+    entry = Entry(of_alias.place(scoped.tenant).group(scoped.group), member(scoped.rest))
+    if isinstance(of_alias, RedisStore):
+        return ScopedKeys(of_alias).set_many([(key, entry, value)], ttl_ms) == 1
+    if not transactions.may_read():
+        return False
+    stamp = of_alias.open(entry, "take", ttl_ms=ttl_ms, lease_ms=LONGEST_LEASE_MS)
+    return isinstance(stamp, Stamp) and of_alias.fill(Fill(entry, stamp, of_alias.encode(value), ttl_ms, {}))
 
 
 def _kept(alias: str, key: str) -> Any:
-    scoped = _scoped(alias)
+    of_alias, scoped = store(alias), split(key)
     if scoped is None:
-        return caches[alias].get(key)
-    entry = scoped.entry(key)
-    found = scoped.get(entry) if entry is not None else None
-    return found.value if found is not None and found.state == "hit" else None
+        return None
+    entry = Entry(of_alias.place(scoped.tenant).group(scoped.group), member(scoped.rest))
+    if isinstance(of_alias, RedisStore):
+        found = ScopedKeys(of_alias).get(entry)
+    else:
+        found = of_alias.read(entry) if transactions.may_read() else None
+    return None if found is None or found.value is ABSENT else found.value
 
 
 def cache_dashboard_data(tenant_id: Any, data: Any, timeout: Any = 300) -> bool:
@@ -117,7 +132,8 @@ def get_cached_dashboard_data(tenant_id: Any) -> Any:
 
 
 def _report_key(tenant_id: Any, report_type: str, params: Mapping[str, Any] | None) -> str:
-    return get_tenant_cache_key(tenant_id, f"{REPORT}:{report_type}", **{str(k): v for k, v in (params or {}).items()})
+    named = {str(name): value for name, value in (params or {}).items()}  # any name, `prefix` too
+    return logical(tenant_text(tenant_id), f"{REPORT}:{report_type}", fingerprint((), named))
 
 
 def cache_report_result(

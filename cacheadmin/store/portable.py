@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.core.cache import caches
 
-from ..keys import Entry, Place
+from ..keys import Entry, Place, digest
 from .base import LONGEST_LEASE_MS, Denied, Drop, Fill, Found, Mode, Stamp, Store
 from .codec import refuse_once
+
+LONGEST_NAME: Final = 200
+"""Longest key that is given to the cache as it is; memcached takes 250 bytes, prefix and version included."""
+
+
+def _name(key: str) -> str:
+    return key if len(key) <= LONGEST_NAME else digest(key.encode())
 
 
 class PortableStore(Store):
@@ -43,13 +50,13 @@ class PortableStore(Store):
 
     def read_many(self, entries: Sequence[Entry], *, fenced: bool = False) -> list[Found]:
         """Read entries, in order. Cost: one `get_many`."""
-        names = {name for entry in entries for name in (entry.key, *self._names(entry))}
+        names = {name for entry in entries for name in (_name(entry.key), *self._names(entry))}
         held = self._cache.get_many(names)
         return [self._judge(entry, held) for entry in entries]
 
     def _judge(self, entry: Entry, held: dict[str, Any]) -> Found:
         epochs = tuple(held.get(name) for name in self._names(entry))
-        stored = held.get(entry.key)
+        stored = held.get(_name(entry.key))
         if stored is None:
             return Found("miss", reason="absent")
         if None not in epochs and isinstance(stored, tuple) and len(stored) == 2 and stored[0] == epochs:
@@ -58,7 +65,7 @@ class PortableStore(Store):
 
     @staticmethod
     def _names(entry: Entry) -> tuple[str, ...]:
-        return (*entry.epochs(), entry.lease)
+        return tuple(map(_name, (*entry.epochs(), entry.lease)))
 
     def poll(self, entry: Entry) -> tuple[Found, bool]:
         """Read an entry; nobody holds a lease here."""
@@ -82,7 +89,7 @@ class PortableStore(Store):
         """Store values with the epochs of their stamps; they are valid only while those stand. Cost: one `set` each."""
         for fill in fills:
             timeout = fill.ttl_ms / 1000 if fill.ttl_ms else None
-            self._cache.set(fill.entry.key, (fill.stamp.epochs, fill.encoded), timeout)
+            self._cache.set(_name(fill.entry.key), (fill.stamp.epochs, fill.encoded), timeout)
         return [b"" not in fill.stamp.epochs for fill in fills]
 
     def release(self, entry: Entry, stamp: Stamp) -> None:
@@ -90,12 +97,12 @@ class PortableStore(Store):
 
     def drop_many(self, drops: Sequence[Drop]) -> bytes:
         """Delete epochs and entries. Cost: one `delete_many`."""
-        names = []
+        names: list[str] = []
         for drop in drops:
             names += drop.epochs()
             for entry in drop.entries:
                 names += (entry.lease, entry.key)
-        self._cache.delete_many(names)
+        self._cache.delete_many(map(_name, names))
         return b""
 
     def groups_many(self, places: Sequence[Place]) -> list[list[str] | None]:
