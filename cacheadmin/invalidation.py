@@ -18,6 +18,7 @@ from django.db import DatabaseError
 from . import reclaiming, transactions
 from .conf import config, managed, rank
 from .exceptions import CacheAway, InvalidKey
+from .fragments import stock_fragment
 from .keys import Entry, Parsed, Place, logical, member, split, split_own, tenant_text, unescape
 from .signals import invalidated
 from .stats import EVERY_TENANT, recorder
@@ -326,7 +327,13 @@ def _may_fit(fits: Callable[[str], bool], parts: Parsed, about: dict[str, Any] |
     """Say whether an entry's key fits, or may fit because it is known by a digest only."""
     if parts.is_digest:
         key = str((about or {}).get("key", ""))
-        return not key or key.endswith("…") or fits(key)
+        fragment = stock_fragment(key)
+        return (
+            not key
+            or key.endswith("…")
+            or fits(key)
+            or (fragment is not None and fits(logical(parts.tenant, *fragment)))
+        )
     return fits(logical(parts.tenant, parts.group, unescape(parts.member)))
 
 

@@ -304,6 +304,28 @@ def test_unknown_alias_is_an_error_of_the_caller() -> None:
             call()
 
 
+@pytest.mark.parametrize("prefix", ["shop{1}", "50%", "a*b?", "[x]", "back\\slash", "ü", "a:b:"])
+def test_key_prefix_may_hold_anything(redis_server, prefix: str) -> None:
+    ours = {"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": redis_server.url}
+    settings = {"default": ours | {"KEY_PREFIX": prefix}, "other": ours | {"KEY_PREFIX": prefix + "x"}}
+    values = {"plain": 1, "tenant:5:list:a": 2, "tenant:5:list:" + "x" * 100: 3, "list:a": 4}
+    with override_settings(CACHES=settings):
+        cache, other = caches["default"], caches["other"]
+        cache.set_many(values)
+        other.set_many(values)
+        assert sorted(cache.keys("*")) == sorted(values)
+        invalidate_tenant_cache(5, alias="default")
+        assert cache.get_many(values) == {"plain": 1, "list:a": 4}
+        invalidate_cache("*is?:a", alias="default")
+        assert cache.get_many(values) == {"plain": 1}
+        cache.set_many(values)
+        assert cache.delete_pattern("tenant:5:*") == 2
+        cache.clear()
+        assert cache.get_many(values) == {}
+        assert cache.keys("*") == []
+        assert other.get_many(values) == values
+
+
 # --- all tenants ----------------------------------------------------------------------------------------------------
 
 

@@ -403,7 +403,11 @@ class RedisStore(Store):
 
         One pass is enough: a fill under way stands on an epoch that is gone when the pass ends.
         """
-        return sum(self.unlink(page) for page in self.scan(_literal(connections.prefix(self.alias) + ":") + "*"))
+        prefix = connections.prefix(self.alias)
+        starts = dict.fromkeys(
+            (prefix + ":", alias_base(prefix, self.alias).partition("{")[0])
+        )  # `%{}` are escaped in ours
+        return sum(self.unlink(page) for start in starts for page in self.scan(_literal(start) + "*"))
 
     # --- reclaiming -------------------------------------------------------------------------------------------------
 
