@@ -28,6 +28,7 @@ GROUP_EPOCH_BYTES: Final = 16
 SIGNATURE_BYTES: Final = 16
 ABOUT_BYTES: Final = 512
 _FIXED: Final = 27
+_encoder: Final = json.JSONEncoder(separators=(",", ":"), default=str, ensure_ascii=False)
 
 
 def key_digest(full_key: str) -> bytes:
@@ -58,7 +59,7 @@ def _about_bytes(about: Mapping[str, Any]) -> bytes:
 
 
 def _json(notes: Mapping[str, Any]) -> bytes:
-    return json.dumps(notes, separators=(",", ":"), default=str, ensure_ascii=False).encode("utf-8", "replace")
+    return _encoder.encode(notes).encode("utf-8", "replace")
 
 
 def open_valid(stored: bytes, proof: bytes) -> tuple[int, memoryview] | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis as redis_py
@@ -242,7 +245,7 @@ def test_signed_value_is_not_unpickled_when_it_was_changed(redis) -> None:
 
 @settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
 @given(data=st.data())
-def test_mutated_value_is_a_miss_never_an_exception(data: st.DataObject, redis) -> None:
+def test_mutated_value_is_a_miss_never_an_exception(data: st.DataObject, bounded_memory: None) -> None:
     where = store("query")
     entry = Entry(where.place("1").group("fuzz"), "m")
     stamp = where.open(entry, "take", ttl_ms=60_000, lease_ms=1000)

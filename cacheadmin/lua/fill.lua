@@ -8,28 +8,29 @@ ARGV[4]  bytes   token                ARGV[5]  bytes  the epochs of the stamp, j
 ARGV[6]  0 | 1   leased: the lease ends with the fill     ARGV[7]  int  ms that epochs must still live, 0 for ever
 ARGV[8]  0 | 1   only if no valid value is there (`add`)
 Returns  1 stored, 0 refused
-Cost     O(log n) and at most 28 dead members pruned; all keys share one hash tag
+Cost     O(log n) and at most 56 dead members pruned; all keys share one hash tag
 ]]
 local life = tonumber(ARGV[7])
 
 -- extended an hour ahead of need, so that not every call writes
 local function outlive(key)
   local left = redis.call('PTTL', key)
-  if left < 0 then return end
-  if life == 0 then redis.call('PERSIST', key) elseif left < life - 3600000 then redis.call('PEXPIRE', key, life) end
+  if left < 0 or (life > 0 and left >= life - 3600000) then return false end
+  if life == 0 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, life) end
+  return true
 end
 
-local held = redis.call('MGET', unpack(KEYS))
-local token = held[2]
-if not token or string.sub(token, 1, 8) ~= ARGV[4] then return 0 end
+local held = redis.call('MGET', KEYS[2], unpack(KEYS, 5))
+if not held[1] or string.sub(held[1], 1, 8) ~= ARGV[4] then return 0 end
 local epochs = ''
-for i = 5, #KEYS do
+for i = 2, #KEYS - 3 do
   if not held[i] then return 0 end
   epochs = epochs .. held[i]
 end
 if epochs ~= ARGV[5] then return 0 end
-if ARGV[8] == '1' and held[1] and string.sub(held[1], 3, 27 + #epochs) == string.sub(ARGV[1], 3, 27 + #epochs) then
-  return 0
+if ARGV[8] == '1' then
+  local header = redis.pcall('GETRANGE', KEYS[1], 2, 26 + #epochs)
+  if header == string.sub(ARGV[1], 3, 27 + #epochs) then return 0 end
 end
 
 local clock = redis.call('TIME')
@@ -42,26 +43,33 @@ if timeout > 0 then
 else
   redis.call('SET', KEYS[1], ARGV[1])
 end
-if ARGV[6] == '1' then redis.call('UNLINK', KEYS[2]) end
-for i = 5, #KEYS do outlive(KEYS[i]) end
-outlive(KEYS[4])
+if ARGV[6] == '1' then
+  redis.call('UNLINK', KEYS[2])  -- the script that granted the lease has extended the epochs
+else
+  if outlive(KEYS[5]) then outlive(KEYS[4]) end
+  for i = 6, #KEYS do outlive(KEYS[i]) end
+end
 
 local noted = redis.pcall('ZADD', KEYS[3], expiry, ARGV[3])
 if type(noted) == 'table' and noted.err then
   redis.call('UNLINK', KEYS[3])
   redis.call('ZADD', KEYS[3], expiry, ARGV[3])
 end
-if redis.call('PTTL', KEYS[3]) == -1 then
+local left = redis.call('PTTL', KEYS[3])
+if left == -1 then
   if life > 0 and redis.call('ZCARD', KEYS[3]) == 1 then redis.call('PEXPIRE', KEYS[3], life) end
-else
-  outlive(KEYS[3])
+elseif life == 0 then
+  redis.call('PERSIST', KEYS[3])
+elseif left < life - 3600000 then
+  redis.call('PEXPIRE', KEYS[3], life)
 end
-local dead = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 12)
+if clock[2] % 4 > 0 then return 1 end
+
+-- one fill in four prunes: members past their time, and some of those whose values were evicted
+local dead = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 48)
 local values = string.sub(KEYS[1], 1, #KEYS[1] - #ARGV[3])
-if string.byte(ARGV[4], 1) < 64 then  -- one fill in four looks for members whose values were evicted
-  for _, member in ipairs(redis.call('ZRANDMEMBER', KEYS[3], 16)) do
-    if redis.call('EXISTS', values .. member) == 0 then dead[#dead + 1] = member end
-  end
+for _, member in ipairs(redis.call('ZRANDMEMBER', KEYS[3], 8)) do
+  if redis.call('EXISTS', values .. member) == 0 then dead[#dead + 1] = member end
 end
 if #dead > 0 then redis.call('ZREM', KEYS[3], unpack(dead)) end
 return 1

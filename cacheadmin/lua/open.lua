@@ -19,8 +19,9 @@ end
 -- extended an hour ahead of need, so that not every call writes
 local function outlive(key, ms)
   local left = redis.call('PTTL', key)
-  if left < 0 then return end
-  if ms == 0 then redis.call('PERSIST', key) elseif left < ms - 3600000 then redis.call('PEXPIRE', key, ms) end
+  if left < 0 or (ms > 0 and left >= ms - 3600000) then return false end
+  if ms == 0 then redis.call('PERSIST', key) else redis.call('PEXPIRE', key, ms) end
+  return true
 end
 
 local got = redis.call('MGET', unpack(KEYS))
@@ -35,7 +36,6 @@ if not tenant or #tenant ~= 8 then
   born(KEYS[1], tenant)
   redis.call('UNLINK', KEYS[3])
   redis.call('HSET', KEYS[3], 'e', tenant)
-  outlive(KEYS[3], life)
   if life > 0 then redis.call('PEXPIRE', KEYS[3], life) end
 end
 if not group or #group ~= 16 or string.sub(group, 1, 8) ~= tenant then
@@ -55,8 +55,9 @@ for i = 5, #KEYS do
   epochs = epochs .. tag
 end
 
-for i = 1, #KEYS do
-  if i ~= 4 then outlive(KEYS[i], life) end
+if outlive(KEYS[1], life) then outlive(KEYS[3], life) end  -- the registry lives as long as the tenant epoch
+for i = 2, #KEYS do
+  if i > 4 or i == 2 then outlive(KEYS[i], life) end
 end
 
 if mode == 'fence' then
