@@ -344,7 +344,9 @@ class TestTheThread:
         monkeypatch.setattr(relay.Relay, "_relay", staticmethod(relay_now))
         monkeypatch.setattr(relay, "RELAY_SECONDS", 0.05)
         monkeypatch.setattr(relay, "GATHER_SECONDS", 0.01)
-        return relay.Relay()
+        started = relay.Relay()
+        yield started
+        started.stop()
 
     def wait_for(self, count):
         deadline = time.monotonic() + 5
@@ -383,18 +385,24 @@ class TestTheThread:
     def test_one_thread_a_process(self, thread):
         for _ in range(5):
             thread.wake(0.0)
-        assert [t.name for t in threading.enumerate()].count("cacheadmin-relay") >= 1
-        assert thread._thread is not None
-        started = thread._thread
+        assert [t.name for t in threading.enumerate()].count("cacheadmin-relay") == 1
+
+    def test_a_stopped_one_is_started_again(self, thread):
         thread.wake(0.0)
-        assert thread._thread is started
+        self.wait_for(1)
+        thread.stop()
+        thread.wake(0.0)
+        self.wait_for(2)
 
     def test_a_forked_process_starts_its_own(self, thread):
         thread.wake(0.0)
-        started = thread._thread
+        started, event = thread._thread, thread._event
         thread._pid = -1  # as a child finds it: the parent's thread is not there
         thread.wake(0.0)
         assert thread._thread is not started
+        event.set()
+        started.join(5)
+        assert not started.is_alive()
 
     def test_tests_do_without(self):
         assert relay._in_tests()

@@ -217,10 +217,20 @@ class Relay:
                 self._at = min(self._at, time.monotonic() + in_seconds)
         self._event.set()
 
+    def stop(self) -> None:
+        """End the thread after what it does now; the next `wake` starts another."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+        self._event.set()
+        if thread is not None:
+            thread.join()
+
     def _run(self) -> None:
         pause, relayed_at = RELAY_SECONDS, float("-inf")
         while True:
             self._wait()
+            if self._thread is not threading.current_thread():
+                return
             try:
                 flush()
                 if time.monotonic() - relayed_at < RELAY_SECONDS:
