@@ -350,5 +350,12 @@ def test_links_lead_somewhere() -> None:
     assert broken == []
 
 
+def test_every_picture_is_shown_and_not_too_large() -> None:
+    shown = {match["target"].rpartition("/")[2] for page in PAGES for match in LINK.finditer(prose(page))}
+    pictures = list((ROOT / "docs" / "images").iterdir())
+    assert {path.name for path in pictures} <= shown
+    assert [path.name for path in pictures if path.stat().st_size > 400_000] == []
+
+
 def test_the_readme_fits_on_a_screen_or_two() -> None:
     assert len(PAGES["README.md"].read_text().splitlines()) <= 90
