@@ -243,6 +243,16 @@ def test_signed_value_is_not_unpickled_when_it_was_changed(redis) -> None:
     assert cache.get("tenant:1:signed:a") == {"b": 1}
 
 
+@pytest.fixture
+def bounded_memory() -> Iterator[None]:
+    """A flipped bit can make a pickle ask for any amount of memory: let that fail as it would on a real host."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
 @settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
 @given(data=st.data())
 def test_mutated_value_is_a_miss_never_an_exception(data: st.DataObject, bounded_memory: None) -> None:
