@@ -238,6 +238,11 @@ class GroupList(Page):
             invalidate_url=self.url("cacheadmin_invalidate"),
         )
 
+    def _function_url(self, alias: str, group: str) -> str:
+        """Return the page of the function that fills a group, empty if there is none."""
+        name = next((each.name for each in registry.values() if (each.alias, each.group) == (alias, group)), "")
+        return self.url("cacheadmin_function_detail", name) if name else ""
+
     def _rows(
         self, counts: Sequence[GroupCount] | None, numbers: dict[tuple[str, str], figures.Figures], scale: float
     ) -> Iterable[GroupRow]:
@@ -265,7 +270,7 @@ class GroupList(Page):
                 alias=alias,
                 group=group,
                 kind=kind_word(alias, group, whole.kind if whole else "plain"),
-                url="",
+                url=self._function_url(alias, group),
                 scope=ids.scope_id(Target("group", group, ALL, alias)) if group else "",
                 figures=numbers.get((alias, group), figures.NOTHING),
                 invalidated=None,

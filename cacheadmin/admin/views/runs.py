@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -76,7 +77,7 @@ class RunDetail(Page):
         shown = said(row)
         permission = "clear_alias" if row.kind == Activity.Kind.CLEAR else "warm"
         return self.render(
-            acts.one_line(row.what or str(row)),
+            capfirst(acts.one_line(row.what or str(row))),
             crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(_("Run"))],
             run=row,
             shown=shown,

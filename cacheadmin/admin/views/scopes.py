@@ -19,7 +19,7 @@ from cacheadmin.admin.asking import ConfirmForm, back_to, check, crumbs_of, must
 from cacheadmin.admin.pages import Crumb, Figure, Note, Page
 from cacheadmin.admin.warmable import can_warm
 from cacheadmin.browser import Blast, GroupCount
-from cacheadmin.targets import All, Target
+from cacheadmin.targets import ALL, All, Target
 from cacheadmin.tenancy import tenancy
 
 TOP = 7
@@ -211,10 +211,11 @@ class Invalidate(Page):
         labels = naming.tenant_labels(row.tenant for row in blast.rows)
         span = figures.Span.of(self.request.GET, self.access)
         tenants = {row.tenant for row in blast.rows}
-        numbers = {tenant: figures.by_group(span, tenant) for tenant in tenants} if len(tenants) == 1 else {}
+        # Of several tenants only what computing a group takes is told: reads are not kept apart by tenant and group.
+        numbers = figures.by_group(span, tenants if len(tenants) == 1 else ALL) if tenants else {}
         lines = []
         for row in blast.rows:
-            counted = numbers.get(row.tenant, {}).get((row.alias, row.group), figures.NOTHING)
+            counted = numbers.get((row.alias, row.group), figures.NOTHING)
             mean = counted.mean_compute
             url = self.url("cacheadmin_entry_list", ids.tenant_id(row.tenant), ids.group_id(row.alias, row.group))
             lines.append(
@@ -226,7 +227,7 @@ class Invalidate(Page):
                     entries=row.entries,
                     size_bytes=row.size_bytes,
                     recompute=None if mean is None else mean * row.entries,
-                    reads=counted.requests,
+                    reads=counted.requests if len(tenants) == 1 else None,
                 )
             )
         return lines
