@@ -26,7 +26,8 @@ from cacheadmin.envelope import (
     verified,
 )
 
-thorough = settings(max_examples=10_000 if os.environ.get("CI") else 500, deadline=None)
+thorough = settings(max_examples=10_000 if os.environ.get("CI") else 300, deadline=None)
+brief = settings(max_examples=1_000 if os.environ.get("CI") else 200, deadline=None)
 
 KEY = "shop:1:{query:1}:v:inventory:x"
 IDENTITY = b"identity"
@@ -108,7 +109,7 @@ def test_mutated_bytes_are_misses_and_never_exceptions(data: st.DataObject) -> N
     is_foreign(stored, KEY)
 
 
-@thorough
+@brief
 @given(st.binary(max_size=700))
 @example(b"\x01")
 @example(bytes([FORMAT]) * 27)
@@ -132,7 +133,7 @@ notes = st.dictionaries(
 )
 
 
-@thorough
+@brief
 @given(notes)
 @example({"fn": "x" * 60_000, "args": "ü" * 60_000})
 @example({"k" * 5000: "v"})
@@ -153,7 +154,7 @@ def test_longest_texts_are_shortened_first() -> None:
     assert header.about == {"fn": "shop.f", "args": "x" * 79 + "…", "tags": ["a"]}
 
 
-@thorough
+@brief
 @given(st.binary(max_size=40), st.integers(0, 100), st.integers(1, 255))
 def test_signature_breaks_with_any_byte(payload: bytes, at: int, flip: int) -> None:
     signed = sign(payload, PROOF, b"secret")

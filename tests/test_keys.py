@@ -60,7 +60,7 @@ prefixes = st.sampled_from(["", ":1", "shop:1", "a{b}:1", "%", "}:{", "*", "ü:1
 # --- escaping -------------------------------------------------------------------------------------------------------
 
 
-@thorough
+@brief
 @given(texts)
 def test_escaping_is_undone_and_leaves_nothing_special(text: str) -> None:
     escaped = escape(text)
@@ -71,7 +71,7 @@ def test_escaping_is_undone_and_leaves_nothing_special(text: str) -> None:
     assert not escaped.startswith("~")
 
 
-@thorough
+@brief
 @given(texts, texts, st.sampled_from([MEMBER_BYTES, NAME_BYTES]))
 @example("~" + "A" * 22, "", 32)
 def test_names_are_short_and_different_for_different_texts(one: str, other: str, limit: int) -> None:

@@ -13,7 +13,7 @@ from cacheadmin.exceptions import InvalidKey, InvalidTarget
 from cacheadmin.targets import ALL, KINDS, WIDEST_PATTERN, Target, from_pattern, glob, matches, of_key
 
 thorough = settings(
-    max_examples=10_000 if os.environ.get("CI") else 300,
+    max_examples=1_000 if os.environ.get("CI") else 300,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
