@@ -27,7 +27,7 @@ from .exceptions import CacheAway, CacheSkipped
 from .keys import Entry, Place
 from .signals import cache_read
 from .stats import recorder
-from .store import ABSENT, BUSY, Fill, Found, Stamp, Store
+from .store import ABSENT, BUSY, Fill, Found, Seen, Stamp, Store
 from .store.base import LONGEST_LEASE_MS, Mode
 
 logger = logging.getLogger("cacheadmin")
@@ -104,12 +104,12 @@ class Call:
         """Read the entry as this call needs it. Cost: 1 round trip."""
         return self.store.read(self.entry, fenced=not self.options.single_flight, grace_ms=self.options.grace_ms)
 
-    def open(self, mode: Mode) -> Any:
-        """Ask for a lease, or for the fence where there is no single flight. Cost: 1 round trip."""
+    def open(self, mode: Mode, seen: Seen | None = None) -> Any:
+        """Ask for a lease, or for the fence where there is no single flight. Cost: as `Store.open`."""
         options = self.options
         asked: Mode = mode if options.single_flight or mode == "take" else "fence"
         ttl_ms = options.timeout_ms + options.grace_ms if options.timeout_ms else 0
-        return self.store.open(self.entry, asked, ttl_ms=ttl_ms, lease_ms=self.pace.lease_ms())
+        return self.store.open(self.entry, asked, ttl_ms=ttl_ms, lease_ms=self.pace.lease_ms(), seen=seen)
 
     def tell(self, result: str, took_ms: float = 0.0) -> None:
         """Send the signal `cache_read`, if anybody listens."""
@@ -231,7 +231,7 @@ def miss(call: Call, found: Found) -> Steps:
         return (yield from _compute(call, None))
     opened: Any = found.stamp
     if opened is None:
-        opened = yield Io(lambda: _opened(call, "ask"))
+        opened = yield Io(lambda: _opened(call, "ask", found.seen))
         if found.state == "stale" and not isinstance(opened, Stamp):
             recorder.read(place.alias, group.name, place.tenant, "stale")
             call.tell("stale")
@@ -257,9 +257,9 @@ def refreshing(call: Call) -> Steps:
     return (yield from _compute(call, opened if isinstance(opened, Stamp) else None))
 
 
-def _opened(call: Call, mode: Mode) -> Any:
+def _opened(call: Call, mode: Mode, seen: Seen | None = None) -> Any:
     try:
-        opened = call.open(mode)
+        opened = call.open(mode, seen)
     except CacheAway:
         return None
     if not isinstance(opened, Stamp) and opened is not BUSY:
@@ -375,7 +375,12 @@ def ttl_ms(options: Options) -> int:
 
 
 def run(call: Call, steps: Steps) -> Any:
-    """Run steps in this thread."""
+    """Run steps in this thread; a query to a replica while they run keeps the value from being stored."""
+    with transactions.replica_watch():
+        return _run(call, steps)
+
+
+def _run(call: Call, steps: Steps) -> Any:
     outcome: Any = None
     failure: BaseException | None = None
     while True:
@@ -390,7 +395,7 @@ def run(call: Call, steps: Steps) -> Any:
             elif isinstance(step, Sleep):
                 time.sleep(step.seconds)
             else:
-                with computing(call.entry), transactions.replica_watch():
+                with computing(call.entry):
                     outcome = call.compute()
         except BaseException as error:  # noqa: BLE001 - handed into the generator, which ends what it began
             failure = error
@@ -398,6 +403,11 @@ def run(call: Call, steps: Steps) -> Any:
 
 async def run_async(call: Call, steps: Steps) -> Any:
     """Run steps for a coroutine: I/O in the thread of the ORM, whose transactions count; waiting without blocking."""
+    with transactions.replica_watch():
+        return await _run_async(call, steps)
+
+
+async def _run_async(call: Call, steps: Steps) -> Any:
     outcome: Any = None
     failure: BaseException | None = None
     while True:
@@ -412,7 +422,7 @@ async def run_async(call: Call, steps: Steps) -> Any:
             elif isinstance(step, Sleep):
                 await asyncio.sleep(step.seconds)
             else:
-                with computing(call.entry), transactions.replica_watch():
+                with computing(call.entry):
                     outcome = call.compute()
                     if inspect.isawaitable(outcome):
                         outcome = await outcome

@@ -62,6 +62,15 @@ def test_leased_miss_is_three_round_trips(round_trips) -> None:
     assert sent == ["MGET", "EVALSHA", "EVALSHA"]
 
 
+def test_lease_under_standing_epochs_needs_no_script(round_trips) -> None:
+    numbers, where = listing(), store("query")
+    numbers(1)
+    where.link.call(("UNLINK", numbers.entry(1).key))
+    with round_trips() as sent:
+        numbers(1)
+    assert sent == ["MGET", "SET", "EVALSHA"]
+
+
 def test_unleased_miss_is_two_round_trips_once_fence_and_epochs_stand(round_trips) -> None:
     numbers = listing(flight=False)
     numbers(1)

@@ -43,12 +43,9 @@ if timeout > 0 then
 else
   redis.call('SET', KEYS[1], ARGV[1])
 end
-if ARGV[6] == '1' then
-  redis.call('UNLINK', KEYS[2])  -- the script that granted the lease has extended the epochs
-else
-  if outlive(KEYS[5]) then outlive(KEYS[4]) end
-  for i = 6, #KEYS do outlive(KEYS[i]) end
-end
+if ARGV[6] == '1' then redis.call('UNLINK', KEYS[2]) end
+if outlive(KEYS[5]) then outlive(KEYS[4]) end  -- the registry lives as long as the tenant epoch
+for i = 6, #KEYS do outlive(KEYS[i]) end
 
 local noted = redis.pcall('ZADD', KEYS[3], expiry, ARGV[3])
 if type(noted) == 'table' and noted.err then

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..conf import cache_settings, managed, on_change
-from .base import ABSENT, BUSY, REFUSED, Denied, Drop, Fill, Found, Stamp, Store
+from .base import ABSENT, BUSY, REFUSED, Denied, Drop, Fill, Found, Seen, Stamp, Store
 from .portable import PortableStore
 from .redis import RedisStore
 
@@ -17,6 +17,7 @@ __all__ = [
     "Found",
     "PortableStore",
     "RedisStore",
+    "Seen",
     "Stamp",
     "Store",
     "is_redis",

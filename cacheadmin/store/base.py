@@ -48,12 +48,26 @@ class Stamp(NamedTuple):
     is_leased: bool
 
 
+class Seen(NamedTuple):
+    """What stood when an entry was read and missed: a lease may be granted under it."""
+
+    identity: bytes
+    epochs: tuple[bytes, ...]
+
+
 class Found:
     """The outcome of one read. `value` is ABSENT unless the state is hit or stale."""
 
-    __slots__ = ("reason", "stamp", "state", "value")
+    __slots__ = ("reason", "seen", "stamp", "state", "value")
 
-    def __init__(self, state: State, value: Any = ABSENT, stamp: Stamp | None = None, reason: str = "") -> None:
+    def __init__(
+        self,
+        state: State,
+        value: Any = ABSENT,
+        stamp: Stamp | None = None,
+        reason: str = "",
+        seen: Seen | None = None,
+    ) -> None:
         self.state = state
         """`stale`: valid, but past its timeout and within its grace."""
         self.value = value
@@ -61,6 +75,8 @@ class Found:
         """Of an unleased read: the stamp, if the fence and all epochs stood; a fill may follow without `open`."""
         self.reason = reason
         """Why it missed: absent, invalidated, undecodable, foreign."""
+        self.seen = seen
+        """Of a miss: identity and epochs, if all of them stood."""
 
 
 class Fill(NamedTuple):
@@ -129,8 +145,8 @@ class Store(ABC):
         """Read an entry that somebody else computes, and say whether the lease is still held. Cost: 1 round trip."""
 
     @abstractmethod
-    def open(self, entry: Entry, mode: Mode, *, ttl_ms: int, lease_ms: int) -> Stamp | Denied:
-        """Make absent epochs and ask for the lease or fence. Cost: 1 round trip."""
+    def open(self, entry: Entry, mode: Mode, *, ttl_ms: int, lease_ms: int, seen: Seen | None = None) -> Stamp | Denied:
+        """Make absent epochs and ask for the lease or fence. Cost: 1 round trip; 2 if `seen` and somebody holds it."""
 
     @abstractmethod
     def fill_many(self, fills: Sequence[Fill]) -> list[bool]:

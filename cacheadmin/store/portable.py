@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.core.cache import caches
 
 from ..keys import Entry, Place, digest
-from .base import LONGEST_LEASE_MS, Denied, Drop, Fill, Found, Mode, Stamp, Store
+from .base import LONGEST_LEASE_MS, Denied, Drop, Fill, Found, Mode, Seen, Stamp, Store
 from .codec import refuse_once
 
 LONGEST_NAME: Final = 200
@@ -71,7 +71,7 @@ class PortableStore(Store):
         """Read an entry; nobody holds a lease here."""
         return self.read(entry), False
 
-    def open(self, entry: Entry, mode: Mode, *, ttl_ms: int, lease_ms: int) -> Stamp | Denied:
+    def open(self, entry: Entry, mode: Mode, *, ttl_ms: int, lease_ms: int, seen: Seen | None = None) -> Stamp | Denied:
         """Make absent epochs with `add`, the entry's own among them. Cost: one `add` an absent one, one `get_many`."""
         names = self._names(entry)
         held = self._cache.get_many(names)

@@ -16,7 +16,7 @@ from ..exceptions import CacheAway
 from ..keys import Entry, Group, Parsed, Place, alias_base, logical_tenant, parse
 from ..scripts import Script, run_many, script
 from ..tenancy import tenancy
-from .base import BUSY, LONGEST_LEASE_MS, REFUSED, Denied, Drop, Fill, Found, Mode, Stamp, Store
+from .base import BUSY, LONGEST_LEASE_MS, REFUSED, Denied, Drop, Fill, Found, Mode, Seen, Stamp, Store
 from .codec import Codec
 
 logger = logging.getLogger("cacheadmin")
@@ -135,8 +135,9 @@ class RedisStore(Store):
         stand = _stand(epochs)
         if fenced and stand and reply[1] is not None and len(reply[1]) == 8:
             stamp = Stamp(identity, epochs, reply[1], is_leased=False)
+        seen = Seen(identity, epochs) if stand else None
         if stored is None:
-            return Found("miss", stamp=stamp, reason="absent")
+            return Found("miss", stamp=stamp, reason="absent", seen=seen)
         if stand:
             proof = envelope.proof(entry.key, identity, epochs)
             if opened := envelope.open_valid(stored, proof):
@@ -144,16 +145,31 @@ class RedisStore(Store):
                     return Found("hit", self.codec.decode(*opened, proof), stamp)
                 except Exception as error:  # noqa: BLE001 - a vanished class, another compressor, foreign bytes: all are misses
                     logger.warning("The value of %s cannot be decoded (%s).", entry.key, type(error).__name__)
-                    return Found("miss", stamp=stamp, reason="undecodable")
+                    return Found("miss", stamp=stamp, reason="undecodable", seen=seen)
         if envelope.is_foreign(stored, entry.key):
             logger.error("A read of %s was answered with the value of another key.", entry.key)
-            return Found("miss", stamp=stamp, reason="foreign")
-        return Found("miss", stamp=stamp, reason="invalidated")
+            return Found("miss", stamp=stamp, reason="foreign", seen=seen)
+        return Found("miss", stamp=stamp, reason="invalidated", seen=seen)
 
     # --- filling ----------------------------------------------------------------------------------------------------
 
-    def open(self, entry: Entry, mode: Mode, *, ttl_ms: int, lease_ms: int) -> Stamp | Denied:
-        """Make absent epochs and ask for the lease or fence. Cost: 1 round trip, one script."""
+    def open(self, entry: Entry, mode: Mode, *, ttl_ms: int, lease_ms: int, seen: Seen | None = None) -> Stamp | Denied:
+        """
+        Make absent epochs and ask for the lease or fence.
+
+        Where all epochs were `seen` to stand, a lease is one SET NX under them: seen before, like the lease itself,
+        they too stood before the first byte of data is read. If somebody holds it, the script decides.
+        Cost:    1 round trip; 2 if `seen` and the lease is held.
+        """
+        if mode == "ask" and seen is not None:
+            token = os.urandom(8)
+            hold_ms = min(lease_ms, LONGEST_LEASE_MS)
+            lease = token + b"".join(seen.epochs)
+            identity, values = self.link.call(("SET", entry.lease, lease, "NX", "PX", hold_ms), entries=True)
+            if isinstance(values[0], ResponseError):
+                return self._stamp(identity, values[0], mode)
+            if values[0] is not None and identity == seen.identity:
+                return Stamp(identity, seen.epochs, token, is_leased=True)
         return self.open_many((entry,), mode, ttl_ms=ttl_ms, lease_ms=lease_ms)[0]
 
     def open_many(
