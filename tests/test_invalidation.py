@@ -498,7 +498,11 @@ def test_inner_rollback_may_drop_more_but_never_less() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_manual_invalidation_is_not_narrowed_by_a_write_in_the_same_transaction(redis_server) -> None:
-    """On a stock backend rules do not look for plain keys, but whoever invalidates by hand wants them gone."""
+    """
+    On a stock backend rules do not look for plain keys, but whoever invalidates by hand wants them gone.
+
+    The shop's rules also name aliases that are not configured here: that must hold nothing else up.
+    """
     stock = {"BACKEND": "django_prometheus.cache.backends.redis.RedisCache", "LOCATION": redis_server.url}
     with override_settings(CACHES={"default": stock}):
         tenant = Tenant.objects.create(name="Ruby", slug="ruby")

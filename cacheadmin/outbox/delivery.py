@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from django.db import DatabaseError, connections, router
@@ -155,12 +155,23 @@ def after_commit(pending: Pending, receipt: Receipt | None) -> None:
 
 
 def deliver(delivery: Delivery) -> Invalidation | None:
-    """Invalidate now. Returns: what became of it; None if it failed in a way that nobody foresaw (logged)."""
+    """
+    Invalidate now; what a rule names in an alias that is not configured holds nothing else up.
+
+    Returns: what became of it, "failed" where such an alias is among it; None if nobody foresaw how it failed (logged).
+    """
+    aliases = config().aliases
+    known = tuple(t for t in delivery.targets if t.alias is None or t.alias in aliases)
     try:
-        result = invalidation.deliver(delivery.targets, source=delivery.source, name=delivery.name)
+        result = invalidation.deliver(known, source=delivery.source, name=delivery.name)
     except Exception:
         logger.exception("An invalidation failed: %s", ", ".join(map(str, delivery.targets[:5])))
         return None
+    if len(known) < len(delivery.targets) and result.is_done:
+        unknown = tuple(t for t in delivery.targets if t not in known)
+        named = ", ".join(sorted({str(t.alias) for t in unknown}))
+        logger.error("What a rule names in %s was not invalidated: no such cache alias is configured.", named)
+        return replace(result, state="failed", pending=unknown, error=f"The cache alias {named} is not configured.")
     if result.is_done:
         for listener in _listeners:
             try:
