@@ -196,7 +196,7 @@ def test_an_entrys_history_names_people_rules_and_quiet_times(admin, filled):
     recorder.flush()
     text = text_of(admin.get(pages_of(filled)["entry"]))
     assert "Computed by" in text
-    assert "Groups console… invalidated by stock and 2 more rules." in text
+    assert "Groups console… invalidated by stock and 2 more." in text
 
 
 def test_an_entry_names_the_rules_that_drop_it(admin, filled):

@@ -85,7 +85,7 @@ def last_dropped(tenant: str | None, rows: Sequence[Activity], lines: Sequence[D
 
 
 def by_label(source: str, name: str) -> str:
-    """Return who dropped something by itself: a rule's name, "sales and 2 more rules", "code"."""
+    """Return who dropped something by itself: a rule's name, "sales and 2 more", "code"."""
     first, *more = name.split(", ") if name and name != OTHER else [""]
     if source not in ("rule", "relay") or not first:
         words = {"code": _("code"), "command": _("a command"), "relay": _("the relay"), "rule": _("a rule")}
@@ -94,7 +94,7 @@ def by_label(source: str, name: str) -> str:
         return _("several rules")
     if not more:
         return first
-    return ngettext("%(name)s and %(n)s more rule", "%(name)s and %(n)s more rules", len(more)) % {
+    return ngettext("%(name)s and %(n)s more", "%(name)s and %(n)s more", len(more)) % {
         "name": first,
         "n": len(more),
     }
