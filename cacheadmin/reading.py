@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from asgiref.sync import sync_to_async
 
 from . import transactions
-from .conf import config, rank
+from .conf import config, rank, replicas
 from .exceptions import CacheAway, CacheSkipped
 from .keys import Entry, Place
 from .signals import cache_read
@@ -376,6 +376,8 @@ def ttl_ms(options: Options) -> int:
 
 def run(call: Call, steps: Steps) -> Any:
     """Run steps in this thread; a query to a replica while they run keeps the value from being stored."""
+    if not replicas():
+        return _run(call, steps)
     with transactions.replica_watch():
         return _run(call, steps)
 
@@ -403,6 +405,8 @@ def _run(call: Call, steps: Steps) -> Any:
 
 async def run_async(call: Call, steps: Steps) -> Any:
     """Run steps for a coroutine: I/O in the thread of the ORM, whose transactions count; waiting without blocking."""
+    if not replicas():
+        return await _run_async(call, steps)
     with transactions.replica_watch():
         return await _run_async(call, steps)
 
