@@ -63,7 +63,7 @@ def test_as_json_with_the_fields_of_a_rule(run):
     by_name = {rule["name"]: rule for rule in json.loads(run("--format", "json"))}
     assert by_name["sales"]["model"] == "shop.Sale"
     assert by_name["sales"]["source"] == "code:shop.cache_rules"
-    assert {"kind": "prefix", "name": "sales", "alias": None, "tenant": "same"} in by_name["sales"]["targets"]
+    assert {"kind": "prefix", "name": "sales", "alias": "query", "tenant": "same"} in by_name["sales"]["targets"]
 
 
 def test_only_those_of_a_model(run):
