@@ -169,7 +169,7 @@ def test_the_button_leads_to_the_question_and_changes_nothing(admin_client, item
     answer = admin_client.get(reverse(INVALIDATE, args=[item.pk]))
     assert answer["Location"].startswith(reverse(CONFIRM))
     assert Target("prefix", "inventory", str(item.tenant_id), "query") in scope(answer)
-    assert Target("tag", f"branch:{item.branch_id}", str(item.tenant_id)) in scope(answer)
+    assert Target("tag", f"branch:{item.branch_id}", str(item.tenant_id), "query") in scope(answer)
     assert admin_client.get(answer["Location"]).status_code == 200
     assert inventory_list.peek(item.tenant_id) is not None
     assert not Activity.objects.exists()
