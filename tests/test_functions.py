@@ -405,7 +405,7 @@ def test_what_cannot_be_serialized_is_refused_by_name() -> None:
         ({"grace": 10}, 1, 1),
         ({"jitter": 1.0}, 1, 1),
     ],
-    ids=str,
+    ids=lambda part: ", ".join(part) if isinstance(part, dict) else f"{part!r:.12}",
 )
 def test_options_say_what_is_kept(options: dict, value: object, calls: int) -> None:
     asked = Counter(value)
