@@ -125,6 +125,13 @@ def test_the_best_comes_first(admin, counted) -> None:
     assert re.fullmatch(r"shop/inventory\.py:\d+", first[1])
 
 
+@pytest.mark.parametrize("name", sorted(registry))
+def test_every_cached_function_and_view_has_a_page(admin, name) -> None:
+    response = admin.get(reverse("admin:cacheadmin_function_detail", args=[name]))
+    assert response.status_code == 200
+    assert f"{name.rpartition('.')[2]}(" in response.content.decode()
+
+
 def test_a_function_that_no_rule_drops_is_said_to_be_so(admin, lonely) -> None:
     row = row_of(admin.get(URL), lonely.name)
     assert "Add a rule: it is stale until its timeout." in row

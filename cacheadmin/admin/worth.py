@@ -90,6 +90,11 @@ def where_is(function: Function) -> str:
     return f"{made.__module__.replace('.', '/')}.py:{line}"
 
 
+def signature_text(function: Function) -> str:
+    """Return a function's name and parameters as its source has them; views have a wrapper without `arguments`."""
+    return f"{function.name.rpartition('.')[2]}{inspect.signature(function.function)}"
+
+
 def timeout_text(function: Function) -> str:
     """Return for how long its entries are kept, in words."""
     seconds = function.timeout
@@ -100,6 +105,8 @@ def timeout_text(function: Function) -> str:
 
 def whose_text(function: Function) -> str:
     """Return how it is known whose an entry is, in words."""
+    if function.kind == "view":
+        return _("the request’s tenant; without one it is not cached")
     if function.tenant_parameter:
         return _("the tenant in the argument %(name)s") % {"name": function.tenant_parameter}
     if function.shared:

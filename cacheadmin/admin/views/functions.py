@@ -225,7 +225,7 @@ class FunctionDetail(Page):
                 "is_warmed": found.warm_with is not None,
             },
             where=worth.where_is(found),
-            signature=f"{found.name.rpartition('.')[2]}{found.arguments.signature}",
+            signature=worth.signature_text(found),
             timeout=worth.timeout_text(found),
             whose=worth.whose_text(found),
             warmed=worth.warmed_text(found),
