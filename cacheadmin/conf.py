@@ -6,6 +6,7 @@ The only module that reads `django.conf.settings`. Nothing here is read at impor
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
@@ -162,6 +163,12 @@ def alias_of(location: Any, params: dict[str, Any]) -> str | None:
         if rest == params and settings_of.get("LOCATION", "") == location:
             return alias
     return None
+
+
+def in_tests() -> bool:
+    """Whether a test runner has set Django up: threads of ours would use its databases behind its back."""
+    module = sys.modules.get("django.test.utils")
+    return module is not None and hasattr(module._TestState, "saved_data")
 
 
 def secret_key() -> str:

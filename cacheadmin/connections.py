@@ -107,6 +107,7 @@ class Link:
         self._idle: deque[_Line] = deque()
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._reopening = threading.Lock()
         self._retry_at = 0.0
         self._gate = Gate.UP
         self._away_since = 0.0
@@ -173,8 +174,16 @@ class Link:
 
         `drain(alias, has_changed)` delivers every intent that waits for the alias, and, after the server was replaced,
         those that only the old one has seen; it returns whether nothing waits any more.
-        Returns: whether the gate is up.
+        Returns: whether the gate is up; False at once while somebody else does all this.
         """
+        if not self._reopening.acquire(blocking=False):
+            return False
+        try:
+            return self._reopen(drain)
+        finally:
+            self._reopening.release()
+
+    def _reopen(self, drain: Callable[[str, bool], bool]) -> bool:
         try:
             self._call_new((("PING",),))
         except CacheAway as error:

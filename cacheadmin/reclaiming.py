@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 from collections import OrderedDict
 from typing import Final
 
+from .conf import in_tests
 from .exceptions import CacheAway
 from .keys import Group, Place
 from .store import RedisStore, store
@@ -105,7 +105,7 @@ class _Thread:
 
     def start(self) -> None:
         """Start it unless it runs, or tests do: they call `run_due` themselves."""
-        if _in_tests() or (self._pid == os.getpid() and self._thread is not None and self._thread.is_alive()):
+        if in_tests() or (self._pid == os.getpid() and self._thread is not None and self._thread.is_alive()):
             return
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="cacheadmin-reclaim", daemon=True)
@@ -122,8 +122,3 @@ class _Thread:
 
 
 _thread: Final = _Thread()
-
-
-def _in_tests() -> bool:
-    module = sys.modules.get("django.test.utils")
-    return module is not None and hasattr(module._TestState, "saved_data")

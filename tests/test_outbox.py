@@ -10,6 +10,7 @@ from django.db.utils import OperationalError
 from django.utils import timezone
 
 from cacheadmin import ALL, Rule, Target, invalidation, outbox, rules
+from cacheadmin.conf import in_tests
 from cacheadmin.invalidation import Invalidation, request
 from cacheadmin.models import Intent, InvalidationRule
 from cacheadmin.outbox import Delivery, delivery, relay, rows
@@ -405,6 +406,6 @@ class TestTheThread:
         assert not started.is_alive()
 
     def test_tests_do_without(self):
-        assert relay._in_tests()
+        assert in_tests()
         relay.wake()
         assert relay._thread._thread is None

@@ -382,7 +382,7 @@ class TestAfterwards:
     def test_the_thread_warms_what_was_noted(self, made, monkeypatch):
         warmed = threading.Event()
         monkeypatch.setattr(afterwards, "GATHER_SECONDS", 0)
-        monkeypatch.setattr(afterwards, "_in_tests", lambda: False)
+        monkeypatch.setattr(afterwards, "in_tests", lambda: False)
         monkeypatch.setattr(afterwards, "run_waiting", warmed.set)
         afterwards.note(Delivery((Target("tenant", "", "7"),), warm=("x",)), Invalidation((), "done"))
         assert warmed.wait(10)

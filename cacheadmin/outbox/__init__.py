@@ -2,6 +2,7 @@
 
 from cacheadmin.outbox.delivery import EMPTIED, after_commit, before_commit, keep, on_delivered
 from cacheadmin.outbox.relay import RelayReport, pending, relay_once, reset, wake
+from cacheadmin.outbox.reopening import drain
 from cacheadmin.outbox.rows import Delivery, Waiting, keeps_rows
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Waiting",
     "after_commit",
     "before_commit",
+    "drain",
     "keep",
     "keeps_rows",
     "on_delivered",

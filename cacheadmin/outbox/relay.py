@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any, Final
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from cacheadmin.conf import config
+from cacheadmin.conf import config, in_tests
 from cacheadmin.models import Intent
 from cacheadmin.outbox import delivery, rows
 from cacheadmin.outbox.rows import Delivery, Waiting
@@ -182,14 +181,8 @@ def flush(only: str | None = None) -> None:
 # --- the thread -----------------------------------------------------------------------------------------------------
 
 
-def _in_tests() -> bool:
-    """Whether a test runner has set Django up: threads of ours would use its databases behind its back."""
-    module = sys.modules.get("django.test.utils")
-    return module is not None and hasattr(module._TestState, "saved_data")
-
-
 def _has_thread(connection: Any) -> bool:
-    if _in_tests():
+    if in_tests():
         return False
     return not (connection.vendor == "sqlite" and connection.is_in_memory_db())
 
@@ -271,7 +264,7 @@ _thread = Relay()
 
 def wake(in_seconds: float = 0.0) -> None:
     """Let this process' relay look after what waits, unless tests run."""
-    if not _in_tests():
+    if not in_tests():
         _thread.wake(in_seconds)
 
 

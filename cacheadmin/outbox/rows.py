@@ -169,6 +169,22 @@ def take(connection: BaseDatabaseWrapper, limit: int) -> list[tuple[int, int, An
     return [(int(pk), int(attempts), payload) for pk, attempts, payload in rows]
 
 
+def unseen(connection: BaseDatabaseWrapper, *, with_done: bool) -> list[Any]:
+    """
+    Return the payloads of all pending rows, due or not, and, if asked, of the done ones that are still kept.
+
+    Cost:    one query, uncounted.
+    """
+    quote = connection.ops.quote_name
+    names, params = _prepared(connection, {"state": Intent.State.PENDING})
+    sql = f"SELECT {quote('payload')} FROM {quote(TABLE)} WHERE {names[0]} = %s"  # noqa: S608
+    if with_done:
+        (_, due), since = _prepared(connection, {"state": Intent.State.DONE, "due": timezone.now() - KEEP})
+        sql += f" OR ({names[0]} = %s AND {due} > %s)"
+        params = [*params, *since]
+    return [payload for (payload,) in own_sql.fetch(connection, sql, params)]
+
+
 def read(payload: Any) -> Delivery:
     """Return what a row's payload says; what cannot be read of it widens to its alias, or to all."""
     try:

@@ -16,10 +16,10 @@ from typing import Any, Final
 from django.db import connections
 
 from .. import outbox, rules
+from ..conf import in_tests
 from ..functions import CachedFunction, registry
 from ..invalidation import Invalidation
 from ..outbox import Delivery
-from ..outbox.relay import _in_tests
 from ..rules import RuleTarget
 from .runs import Report, plan, run
 
@@ -63,7 +63,7 @@ def note(delivery: Delivery, _result: Invalidation) -> None:
             for tenant in tenants:
                 if len(_waiting) < MOST_WAITING:
                     _waiting[name, tenant] = None
-    if not _in_tests():
+    if not in_tests():
         _start()
 
 

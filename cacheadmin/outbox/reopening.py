@@ -1,0 +1,86 @@
+"""Before readers come back to a server that was away or replaced: deliver to it everything that waits for it.
+
+Otherwise a process could read, after the outage, the value that its own write of that time has made old.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+from typing import Final
+
+from django.db import connections
+from django.db.utils import Error as DatabaseUnavailable
+
+from cacheadmin import transactions
+from cacheadmin.conf import in_tests
+from cacheadmin.connections import Link, on_reopen
+from cacheadmin.outbox import delivery, rows
+from cacheadmin.outbox.rows import Delivery
+from cacheadmin.targets import Target
+
+logger = logging.getLogger("cacheadmin")
+
+_busy: Final[set[str]] = set()
+_lock = threading.Lock()
+
+
+def reopen(link: Link) -> None:
+    """
+    Probe a server and drain what waits for it, in a thread of its own: the caller does not wait.
+
+    Where there can be no thread (tests, a database in memory) it is done at once, but never inside a transaction,
+    which might not see the rows of others.
+    """
+    if in_tests() or any(_is_in_memory(alias) for alias in connections):
+        if not transactions.is_open():
+            link.reopen(drain)
+        return
+    with _lock:
+        if link.alias in _busy:
+            return
+        _busy.add(link.alias)
+    threading.Thread(target=_reopen, args=(link,), name="cacheadmin-reopen", daemon=True).start()
+
+
+def _is_in_memory(alias: str) -> bool:
+    connection = connections[alias]
+    return connection.vendor == "sqlite" and bool(getattr(connection, "is_in_memory_db", bool)())
+
+
+def _reopen(link: Link) -> None:
+    try:
+        link.reopen(drain)
+    except Exception:
+        logger.exception("The cache server of alias %r cannot be trusted again yet.", link.alias)
+    finally:
+        connections.close_all()
+        with _lock:
+            _busy.discard(link.alias)
+
+
+def drain(alias: str, has_changed: bool) -> bool:
+    """
+    Deliver to one alias all that waits, whoever wrote it, and after a change of server what only the old one has seen.
+
+    Rows stay as they are: the relay delivers them once more and marks them, which is harmless.
+    Cost:    one query a database, one delivery.
+    Returns: whether all of it was delivered; False also while a database does not answer.
+    """
+    targets: dict[Target, None] = dict.fromkeys(delivery.remembered())
+    try:
+        for database in rows.databases():
+            for payload in rows.unseen(connections[database], with_done=has_changed):
+                targets.update(dict.fromkeys(rows.read(payload).targets))
+    except DatabaseUnavailable as error:
+        logger.warning("What waits for alias %r cannot be read: %s", alias, error)
+        return False
+    chosen = tuple(dict.fromkeys(replace(t, alias=alias) for t in targets if t.alias in (None, alias)))
+    if not chosen:
+        return True
+    result = delivery.deliver(Delivery(chosen, source="relay"))
+    return result is not None and result.is_done
+
+
+on_reopen(reopen)

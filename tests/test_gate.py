@@ -1,0 +1,140 @@
+"""After an outage nobody reads before what waited is delivered; the same after a server was replaced."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from django.test import override_settings
+
+from cacheadmin import ABSENT, Rule, cache_tenant_query, connections, outbox, rules
+from cacheadmin.connections import Gate, link
+from cacheadmin.exceptions import CacheAway
+from cacheadmin.models import Intent
+from cacheadmin.outbox import reopening
+from shop.models import Tenant
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def tenant_rule(monkeypatch):
+    rule = Rule("names", model="shop.Tenant", tenant="pk", targets=["group:gate_name"])
+    monkeypatch.setattr(rules.current, "_code", (rule,))
+    rules.forget()
+    yield
+    rules.forget()
+
+
+@pytest.fixture
+def server(fresh_server):
+    server = fresh_server()
+    backend = {"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": server.url_for(1), "TIMEOUT": 60}
+    settings = {"TENANCY": "shop.cache.Tenancy", "TIMEOUT_MS": 100, "RETRY_SECONDS": 0.1}
+    with override_settings(
+        CACHES={"default": backend | {"LOCATION": server.url}, "query": backend}, CACHEADMIN=settings
+    ):
+        yield server
+
+
+@cache_tenant_query(timeout=600, key_prefix="gate_name")
+def name(tenant_id: int) -> str:
+    return Tenant.objects.get(pk=tenant_id).name
+
+
+def rename(tenant: Tenant, to: str) -> None:
+    tenant.name = to
+    tenant.save()
+
+
+def outage(server, tenant: Tenant) -> None:
+    """Read, lose the server, write, and get the server back with its data intact."""
+    assert name(tenant.pk) == "old"
+    server.pause()
+    try:
+        assert name(tenant.pk) == "old", "computed, and the gate is shut now"
+        rename(tenant, "new")
+        assert name(tenant.pk) == "new"
+        assert link("query").gate is Gate.SHUT
+        assert Intent.objects.filter(state=Intent.State.PENDING).exists()
+    finally:
+        server.resume()
+    time.sleep(0.2)
+
+
+@pytest.fixture
+def tenant(server) -> Tenant:
+    return Tenant.objects.create(name="old", slug="gate")
+
+
+def test_own_write_of_an_outage_is_seen_when_the_server_is_back(server, tenant) -> None:
+    outage(server, tenant)
+    for _ in range(5):
+        assert name(tenant.pk) == "new"
+        time.sleep(0.05)
+    assert link("query").gate is Gate.UP
+    assert name.peek(tenant.pk) == "new"
+
+
+def test_without_draining_the_old_value_would_be_read(server, tenant) -> None:
+    connections.on_reopen(lambda opened: opened.reopen(lambda *_: True))
+    try:
+        outage(server, tenant)
+        assert "old" in {name(tenant.pk) for _ in range(3)}
+    finally:
+        connections.on_reopen(reopening.reopen)
+
+
+def test_writers_deliver_while_the_gate_is_half_open(server, tenant) -> None:
+    outage(server, tenant)
+    seen = []
+
+    def drain(alias: str, has_changed: bool) -> bool:
+        seen.append(link("query").gate)
+        rename(tenant, "newer")  # committed and delivered now, although nobody may read yet
+        with pytest.raises(CacheAway):
+            link("query").call(("PING",), entries=True)
+        return outbox.drain(alias, has_changed)
+
+    assert link("query").reopen(drain)
+    assert seen == [Gate.HALF]
+    assert name.peek(tenant.pk) is ABSENT
+
+
+def test_gate_stays_shut_to_readers_while_the_database_cannot_say_what_waits(server, tenant, monkeypatch) -> None:
+    outage(server, tenant)
+    monkeypatch.setattr(reopening, "drain", lambda alias, has_changed: False)
+    assert name(tenant.pk) == "new"
+    assert link("query").gate is Gate.HALF
+    monkeypatch.undo()
+    time.sleep(0.2)
+    assert name(tenant.pk) == "new"
+    assert link("query").gate is Gate.UP
+
+
+def test_server_with_another_identity_is_drained_with_done_rows_too(server, tenant, fresh_server, monkeypatch) -> None:
+    assert name(tenant.pk) == "old"
+    rename(tenant, "new")
+    assert set(Intent.objects.values_list("state", flat=True)) == {Intent.State.DONE}
+    drained = []
+    monkeypatch.setattr(reopening, "drain", lambda *asked: drained.append(asked) or outbox.drain(*asked))
+    port = server.port
+    server.stop()
+    fresh_server(port=port)
+    time.sleep(1.2)
+    for _ in range(4):
+        assert name(tenant.pk) == "new"
+        time.sleep(0.15)
+    assert ("query", True) in drained
+    assert link("query").gate is Gate.UP
+
+
+def test_slow_server_is_left_alone(server, tenant) -> None:
+    """Fifty milliseconds a read on the mean, and the site is quicker without."""
+    assert name(tenant.pk) == "old"
+    for _ in range(100):
+        link("query")._took(90)
+        if link("query").gate is Gate.SHUT:
+            break
+    assert link("query").gate is Gate.SHUT
+    assert name(tenant.pk) == "old"
