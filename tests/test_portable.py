@@ -100,7 +100,7 @@ def test_values_of_every_kind_are_cached() -> None:
         assert f() == f() == [value]
         assert f.peek() == [value]
     with pytest.raises(UncacheableValue, match="only once"):
-        cache_query_result(timeout=60)(lambda: iter([1]))()
+        cache_query_result(timeout=60, shared=True)(lambda: iter([1]))()
 
 
 @pytest.mark.parametrize("options", [{}, {"single_flight": False}, {"grace": 10}, {"timeout": None}], ids=str)
