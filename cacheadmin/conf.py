@@ -181,7 +181,6 @@ def user_model() -> str:
     return settings.AUTH_USER_MODEL
 
 
-@cache
 def replicas() -> frozenset[str]:
     """Return the database aliases that may lag behind: those listed in `REPLICAS`, and mirrors of the test settings."""
     databases: dict[str, Any] = settings.DATABASES
@@ -201,7 +200,6 @@ def on_change(callback: Callable[[], object]) -> Callable[[], object]:
 def _reload(*, setting: str, **_: Any) -> None:
     if setting in ("CACHEADMIN", "CACHES", "SECRET_KEY", "DATABASES"):
         config.cache_clear()
-        replicas.cache_clear()
         for callback in _callbacks:
             callback()
 

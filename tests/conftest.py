@@ -32,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     `REDIS_URL` of the caller is replaced, not used: the suite empties its server. Every xdist worker has its own.
     """
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # xdist's controller runs no test, and its workers must not inherit its server
     config.stash[_server] = server = Server.start()
     os.environ["REDIS_URL"] = server.url
     os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
