@@ -88,7 +88,7 @@ class RedisStore(Store):
             return self._judge(entry, identity, values[0], fenced)
         identity, values = self.link.call(("MGET", *names), ("PTTL", entry.key), entries=True)
         found = self._judge(entry, identity, values[0], fenced)
-        if found.state == "hit" and 0 <= values[1] <= grace_ms:
+        if found.state == "hit" and isinstance(values[1], int) and 0 <= values[1] <= grace_ms:
             found.state = "stale"
         return found
 
@@ -129,7 +129,8 @@ class RedisStore(Store):
 
     def _judge(self, entry: Entry, identity: bytes, reply: Any, fenced: bool) -> Found:
         """Turn the reply to one MGET into hit or miss; never raises, whatever is stored."""
-        if not isinstance(reply, list):
+        if not _are_values(reply, len(entry.epochs()) + 1 + fenced):
+            self._out_of_step(reply)
             return Found("miss", reason="undecodable")
         stored, epochs, stamp = reply[0], tuple(reply[2:] if fenced else reply[1:]), None
         stand = _stand(epochs)
@@ -148,8 +149,15 @@ class RedisStore(Store):
                     return Found("miss", stamp=stamp, reason="undecodable", seen=seen)
         if envelope.is_foreign(stored, entry.key):
             logger.error("A read of %s was answered with the value of another key.", entry.key)
+            self.link.forget_lines()
             return Found("miss", stamp=stamp, reason="foreign", seen=seen)
         return Found("miss", stamp=stamp, reason="invalidated", seen=seen)
+
+    def _out_of_step(self, reply: Any) -> None:
+        """Close the connections after a reply that no question of ours has: the next ones would be shifted too."""
+        if not isinstance(reply, ResponseError):
+            logger.error("The server of alias %r answered somebody else's call.", self.alias)
+            self.link.forget_lines()
 
     # --- filling ----------------------------------------------------------------------------------------------------
 
@@ -191,6 +199,9 @@ class RedisStore(Store):
     def _stamp(self, identity: bytes, value: Any, mode: Mode) -> Stamp | Denied:
         if isinstance(value, ResponseError):
             logger.info("A lease was refused by the server of alias %r: %s", self.alias, value)
+            return REFUSED
+        if not (isinstance(value, list) and len(value) > 3 and value[0] in (0, 1) and _are_values(value[1:])):
+            self._out_of_step(value)
             return REFUSED
         granted, token, *epochs = value
         return Stamp(identity, tuple(epochs), token, mode != "fence") if granted else BUSY
@@ -313,10 +324,14 @@ class RedisStore(Store):
         nonce = os.urandom(8)  # its echo proves that the whole conversation was ours, and complete
         identity, values = self.link.call(*commands, ("ECHO", nonce))
         self._accepted(values)
+        self._proved(values, nonce)
+        return identity
+
+    def _proved(self, values: Sequence[Any], nonce: bytes) -> None:
+        """Raise CacheAway if the replies are not those of the call that ended with the echo of `nonce`."""
         if values[-1] != nonce:
             self.link.forget_lines()
             raise CacheAway(f"The server of alias {self.alias!r} answered somebody else's call.")
-        return identity
 
     def _accepted(self, values: Sequence[Any]) -> None:
         """Raise CacheAway if a command was refused: what was asked did not happen."""
@@ -338,8 +353,10 @@ class RedisStore(Store):
             return 0
         asks = [("EXISTS", entry.key) for entry in entries]
         drops = [("UNLINK", *dict.fromkeys(targets)) for targets in of_place.values()]
-        values = self.link.call(*asks, *(("UNLINK", name) for name in names), *drops).values
+        nonce = os.urandom(8)
+        values = self.link.call(*asks, *(("UNLINK", name) for name in names), *drops, ("ECHO", nonce)).values
         self._accepted(values)
+        self._proved(values, nonce)
         return int(sum(values[: len(asks) + len(names)]))
 
     def groups_many(self, places: Sequence[Place]) -> list[list[str] | None]:
@@ -443,6 +460,13 @@ class RedisStore(Store):
         keys = (aside, group.index, group.tenant_epoch, group.epoch)
         freed, left = script("reclaim").run(self.link, keys, (group.values, chunk))[1]
         return int(freed), int(left)
+
+
+def _are_values(reply: Any, length: int | None = None) -> bool:
+    """Say whether a reply is a list of values, of this length, as MGET and the scripts give."""
+    if not isinstance(reply, list) or (length is not None and len(reply) != length):
+        return False
+    return all(value is None or isinstance(value, bytes) for value in reply)
 
 
 def _stand(epochs: tuple[bytes | None, ...]) -> bool:
