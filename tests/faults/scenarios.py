@@ -1,0 +1,66 @@
+"""All scenarios by name. They are imported when one runs: they need a site that is set up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from faults import Asked, Outcome, Scenario
+
+
+def _of(module: str, name: str) -> Callable[[Asked], Outcome]:
+    return lambda asked: getattr(import_module(f"faults.{module}"), name)(asked)
+
+
+ALL = (
+    Scenario(
+        "stale_set",
+        _of("walks", "stale_set"),
+        short=300,
+        long=10_000,
+        must=("stale",),
+        watches=(
+            "lease",
+            "entry_delete",
+            "fence",
+            "open_first",
+            "random_epochs",
+            "remembered_stamp",
+            "grace",
+            "two_passes",
+        ),
+    ),
+    Scenario(
+        "key_loss",
+        _of("walks", "key_loss"),
+        short=300,
+        long=10_000,
+        must=("stale",),
+        watches=("epoch_of_the_tenant", "widening", "marker"),
+    ),
+    Scenario(
+        "early_invalidate",
+        _of("commits", "early_invalidate"),
+        short=150,
+        long=5_000,
+        must=("stale", "uncommitted", "own_write_unseen"),
+        watches=("after_the_commit", "no_hit_after_a_write", "no_fill_after_a_write", "no_fill_of_snapshots"),
+    ),
+    Scenario(
+        "nesting",
+        _of("nested", "nesting"),
+        short=200,
+        long=10_000,
+        must=("stale",),
+        watches=("order_of_places", "one_unlink", "nesting_rank"),
+    ),
+    Scenario(
+        "wrong_reply",
+        _of("replies", "wrong_reply"),
+        short=1_000,
+        long=100_000,
+        must=("foreign", "exceptions"),
+        watches=("digest",),
+    ),
+)
+SCENARIOS = {scenario.name: scenario for scenario in ALL}
