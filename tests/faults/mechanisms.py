@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cacheadmin import invalidation, memory, outbox, reading, transactions
+from cacheadmin.outbox import delivery, rows
 from cacheadmin.reading import Compute, Io
 from cacheadmin.scripts import script
 from cacheadmin.store import redis as redis_store
@@ -230,3 +231,39 @@ def digest() -> None:
     """Nobody looks for which key a value was stored."""
     envelope = redis_store.envelope
     envelope.key_digest = lambda full_key: bytes(16)
+
+
+@mechanism
+def outbox_row() -> None:
+    """No invalidation is written to the database."""
+    rows.keeps_rows = lambda connection, setting=(): False
+
+
+@mechanism
+def intent_with_its_write() -> None:
+    """The intent is written when the data is committed, in a transaction of its own."""
+
+    def nothing_yet(connection: Any, pending: Any) -> Any:
+        return connection, delivery.gather(pending, connection)
+
+    def then_the_intent(pending: Any, receipt: Any) -> None:
+        if receipt is None or receipt[1] is None:
+            outbox.after_commit(pending, None)
+            return
+        connection, found = receipt
+        outbox.after_commit(pending, delivery.Receipt(found, connection.alias, rows.insert(connection, found)))
+
+    transactions.on_end(nothing_yet, then_the_intent)
+
+
+@mechanism
+def done_after_the_delivery() -> None:
+    """A relay marks the rows that it takes as done before it delivers them."""
+    take = rows.take
+
+    def taken(connection: Any, limit: int) -> Any:
+        found = take(connection, limit)
+        rows.change(connection, [pk for pk, *_ in found], {"state": outbox.rows.Intent.State.DONE})
+        return found
+
+    rows.take = taken

@@ -62,5 +62,21 @@ ALL = (
         must=("foreign", "exceptions"),
         watches=("digest",),
     ),
+    Scenario(
+        "crash",
+        _of("crashes", "crash"),
+        short=100,
+        long=1_000,
+        must=("lost",),
+        watches=("outbox_row", "intent_with_its_write"),
+    ),
+    Scenario(
+        "relay",
+        _of("crashes", "relay_killed"),
+        short=20,
+        long=500,
+        must=("lost",),
+        watches=("done_after_the_delivery",),
+    ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in ALL}

@@ -1,0 +1,235 @@
+"""Processes that are killed around a COMMIT, and while they deliver what others left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.db import connection, connections, transaction
+
+from cacheadmin import cache_tenant_query, outbox, transactions
+from cacheadmin.models import Intent
+from cacheadmin.outbox import relay, rows
+from cacheadmin.store.redis import RedisStore
+from cacheadmin.transactions import ends
+from faults import Asked, Outcome
+from faults.models import Row
+
+TENANTS = range(1, 21)
+LONGEST_CHILD_SECONDS = 20
+
+
+@cache_tenant_query(timeout=600, key_prefix="rows")
+def newest(tenant_id: int) -> int:
+    return Row.objects.get(tenant=tenant_id).version
+
+
+# --- what a child does ----------------------------------------------------------------------------------------------
+
+
+def by_save(tenant: int) -> None:
+    row = Row.objects.get(tenant=tenant)
+    row.version += 1
+    row.save()
+
+
+def by_update(tenant: int) -> None:
+    Row.objects.filter(tenant=tenant).update(version=Row.objects.get(tenant=tenant).version + 1)
+
+
+def by_sql(tenant: int) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE faults_row SET version = version + 1 WHERE tenant = %s", [tenant])
+
+
+def in_a_transaction(tenant: int) -> None:
+    with transaction.atomic():
+        by_sql(tenant)
+        by_update(tenant)
+
+
+WRITES = (by_save, by_update, by_sql, in_a_transaction)
+
+
+def die(*_: object, **__: object) -> None:
+    """End this process as `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(call: Callable[..., Any], *, before: bool) -> Callable[..., Any]:
+    """Return a call during which the process dies: before it does anything, or right after it."""
+
+    def last(*args: Any, **kwargs: Any) -> None:
+        if not before:
+            call(*args, **kwargs)
+        die()
+
+    return last
+
+
+def _die_before_the_intent() -> None:
+    transactions.on_end(dying(ends._before, before=True), ends._after)
+
+
+def _die_before_the_commit() -> None:
+    transactions.on_end(dying(ends._before, before=False), ends._after)
+
+
+def _die_after_the_commit() -> None:
+    transactions.on_end(ends._before, dying(ends._after, before=True))
+
+
+def _die_before_the_delete() -> None:
+    RedisStore.drop_many = dying(RedisStore.drop_many, before=True)
+
+
+def _die_after_the_delete() -> None:
+    RedisStore.drop_many = dying(RedisStore.drop_many, before=False)
+
+
+def _die_before_the_row_is_done() -> None:
+    rows.mark_done = dying(rows.mark_done, before=True)
+
+
+POINTS = {
+    "before the intent": _die_before_the_intent,
+    "before the commit": _die_before_the_commit,
+    "after the commit": _die_after_the_commit,
+    "before the delete": _die_before_the_delete,
+    "after the delete": _die_after_the_delete,
+    "before the row is done": _die_before_the_row_is_done,
+}
+
+
+def die_after(seconds: float) -> None:
+    """Die by the clock, wherever the process is then."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def start(act: Callable[[], object]) -> int:
+    """Do something in a process of its own, and return its id."""
+    connections.close_all()  # a child must not share a connection to SQLite
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        act()
+    finally:
+        os._exit(0)
+
+
+def wait_for(pid: int) -> bool:
+    """Wait for a child. Returns: whether it was killed."""
+    ends_at = time.monotonic() + LONGEST_CHILD_SECONDS
+    while time.monotonic() < ends_at:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.WIFSIGNALED(status)
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError("A child did not end.")
+
+
+# --- what the parent sees -------------------------------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Make the rows; nobody delivers in the background, so that what is seen is what the scenario did."""
+    relay._has_thread = lambda connection: False
+    relay._thread.wake = lambda in_seconds: None
+    Row.objects.all().delete()
+    Row.objects.bulk_create(Row(tenant=tenant) for tenant in TENANTS)
+
+
+def relay_all() -> int:
+    """Deliver what waits, as a relay does when it is due. Returns: rows delivered."""
+    delivered, ends_at = 0, time.monotonic() + LONGEST_CHILD_SECONDS
+    while Intent.objects.filter(state=Intent.State.PENDING).exists():
+        delivered += outbox.relay_once().delivered
+        assert time.monotonic() < ends_at, "The outbox is never empty."
+        time.sleep(0.02)
+    return delivered
+
+
+def judge(outcome: Outcome, told: dict[int, str]) -> None:
+    """Compare what readers are served with what is committed."""
+    for tenant in TENANTS:
+        value, committed = newest(tenant), Row.objects.get(tenant=tenant).version
+        outcome.count("reads")
+        if value != committed:
+            outcome.violate("lost", f"{value} is served, {committed} is committed; {told.get(tenant, '')}")
+
+
+def versions() -> dict[int, int]:
+    """Return what is committed."""
+    return dict(Row.objects.values_list("tenant", "version"))
+
+
+def crash(asked: Asked) -> Outcome:
+    """Kill `count` writers around their COMMIT, and relay what they left."""
+    outcome, chance = Outcome(), random.Random(asked.seed)
+    prepare()
+    while outcome.figures.get("writers", 0) < asked.count:
+        told: dict[int, str] = {}
+        before = versions()
+        for tenant in TENANTS:
+            newest(tenant)
+            point, write = chance.choice((*POINTS, "by the clock")), chance.choice(WRITES)
+            after = chance.uniform(0.0, 0.02)
+
+            def act(tenant: int = tenant, point: str = point, write: Any = write, after: float = after) -> None:
+                POINTS[point]() if point in POINTS else die_after(after)
+                write(tenant)
+
+            told[tenant] = f"{write.__name__}, killed {point}"
+            outcome.count("writers")
+            outcome.count("kills", wait_for(start(act)))
+        outcome.count("commits", sum(version != before[tenant] for tenant, version in versions().items()))
+        outcome.count("relayed", relay_all())
+        judge(outcome, told)
+        if asked.stops_at_first and outcome.violations:
+            break
+    return outcome
+
+
+RELAY_POINTS = ("before the delete", "after the delete", "before the row is done")
+
+
+def relay_killed(asked: Asked) -> Outcome:
+    """Leave rows behind `count` times; two relays at once, one or both killed midway; then one that lives."""
+    outcome, chance = Outcome(), random.Random(asked.seed)
+    prepare()
+    for _ in range(asked.count):
+        for tenant in TENANTS:
+            newest(tenant)
+        deliver = ends._after
+        transactions.on_end(ends._before, lambda pending, receipt: None)  # as if each writer died after its COMMIT
+        for tenant in TENANTS:
+            chance.choice(WRITES)(tenant)
+        transactions.on_end(ends._before, deliver)
+        Intent.objects.filter(state=Intent.State.PENDING).update(due="2000-01-01T00:00:00Z")
+        outcome.count("rows", Intent.objects.filter(state=Intent.State.PENDING).count())
+        limit = chance.choice((3, 7, 500))
+        points = (chance.choice(RELAY_POINTS), chance.choice((*RELAY_POINTS, "never")))
+
+        def act(point: str, limit: int = limit) -> None:
+            logging.disable(logging.CRITICAL)
+            if point in POINTS:
+                POINTS[point]()
+            outbox.relay_once(limit)
+
+        children = [start(lambda point=point: act(point)) for point in points]
+        outcome.count("relays", len(children))
+        outcome.count("kills", sum(map(wait_for, children)))
+        outcome.count("relayed_at_last", relay_all())
+        judge(outcome, dict.fromkeys(TENANTS, f"relays killed {' and '.join(points)}"))
+        if asked.stops_at_first and outcome.violations:
+            break
+    return outcome
