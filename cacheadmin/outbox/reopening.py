@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Final
 
 from django.db import connections
-from django.db.utils import Error as DatabaseUnavailable
 
 from cacheadmin import transactions
 from cacheadmin.conf import in_tests
@@ -73,7 +72,7 @@ def drain(alias: str, has_changed: bool) -> bool:
         for database in rows.databases():
             for payload in rows.unseen(connections[database], with_done=has_changed):
                 targets.update(dict.fromkeys(rows.read(payload).targets))
-    except DatabaseUnavailable as error:
+    except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering, readers must wait
         logger.warning("What waits for alias %r cannot be read: %s", alias, error)
         return False
     chosen = tuple(dict.fromkeys(replace(t, alias=alias) for t in targets if t.alias in (None, alias)))
