@@ -490,7 +490,8 @@ def test_inner_rollback_may_drop_more_but_never_less() -> None:
     caches["query"].set_many({"tenant:5:a:x": 1, "tenant:5:b:x": 1})
     with transaction.atomic():
         invalidate_tenant_cache(5, prefix="a")
-        savepoint = transaction.savepoint()
+        create = getattr(transaction, "savepoint_create", None) or transaction.savepoint  # renamed in Django 6.1
+        savepoint = create()
         invalidate_tenant_cache(5, prefix="b")
         transaction.savepoint_rollback(savepoint)
     assert caches["query"].get("tenant:5:a:x") is None

@@ -88,7 +88,7 @@ def test_the_wheel_holds_every_module_and_data_file_once(wheel_files: list[str])
     assert set(inside.values()) == {1}
 
 
-@pytest.mark.parametrize("ending", [".html", ".lua", "py.typed"])
+@pytest.mark.parametrize("ending", [".html", ".lua", ".css", ".js", ".po", ".mo", "py.typed"])
 def test_the_wheel_holds_each_kind_of_file(wheel_files: list[str], ending: str) -> None:
     assert [name for name in wheel_files if name.endswith(ending)] != []
 

@@ -16,7 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from cacheadmin import ABSENT, cache_tenant_query, get_tenant_cache_key, invalidate_tags, invalidate_tenant_cache
+from cacheadmin import (
+    ABSENT,
+    browser,
+    cache_tenant_query,
+    get_tenant_cache_key,
+    invalidate_tags,
+    invalidate_tenant_cache,
+)
 from cacheadmin.connections import identity_of, link
 from cacheadmin.exceptions import CacheAway, CacheSkipped, UncacheableValue
 from cacheadmin.keys import Entry
@@ -129,6 +136,32 @@ def test_invalidating_a_group_is_the_same_command_however_many_entries(entries: 
         numbers.invalidate_all(tenant=1)
     assert calls == {"unlink": 1, "echo": 1}
     assert numbers.peek(1) is ABSENT
+
+
+@pytest.mark.slow
+def test_a_million_other_keys_change_no_count(fresh_server, commandstats) -> None:
+    server = fresh_server(args=("--maxmemory", "1gb", "--enable-debug-command", "local"))
+    with on(server), redis_py.Redis.from_url(server.url_for(1)) as client:
+        numbers, asked = listing(), []
+        for keys in (10_000, 1_000_000):
+            client.execute_command("DEBUG", "POPULATE", keys, "filler", 10)
+            assert client.dbsize() >= keys
+            for branch in range(60):
+                numbers(1, branch)
+            browser.entries("query", "1", "listing", limit=50)  # the script is loaded now
+            store("query").link.call(("PING",))
+            with commandstats(client) as invalidating:
+                numbers.invalidate_all(tenant=1)
+            with commandstats(client) as browsing:
+                page = browser.entries("query", "1", "listing", limit=50)
+            assert len(page.rows) == 50
+            asked.append(
+                (invalidating, {name: n for name, n in browsing.items() if name in ("evalsha", "mget", "scan")})
+            )
+        assert asked[0] == asked[1]
+        assert asked[0][0] == {"unlink": 1, "echo": 1}
+        assert sum(asked[0][1].values()) <= 3
+        assert "scan" not in asked[0][1]
 
 
 def _client(redis: redis_py.Redis, db: int) -> redis_py.Redis:

@@ -86,8 +86,8 @@ def where_is(function: Function) -> str:
     try:
         line = inspect.getsourcelines(made)[1]
     except (OSError, TypeError):
-        return str(made.__module__)
-    return f"{made.__module__.replace('.', '/')}.py:{line}"
+        return str(made.__module__ or "?")
+    return f"{str(made.__module__ or '?').replace('.', '/')}.py:{line}"
 
 
 def signature_text(function: Function) -> str:

@@ -123,6 +123,7 @@ CACHES = {
 CACHEADMIN = {
     "TENANCY": "shop.cache.Tenancy",
     "TIMEOUT_MS": int(os.environ.get("SHOP_TIMEOUT_MS", "100")),
+    "SLOW_MS": int(os.environ.get("SHOP_TIMEOUT_MS", "100")) // 2,
     # Tests count round trips and flush when they mean to; a thread that did so in between would be counted.
     "FLUSH_SECONDS": 3.0 if DEMO else 3600.0,
 }
