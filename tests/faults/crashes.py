@@ -144,6 +144,11 @@ def prepare() -> None:
     """Make the rows; nobody delivers in the background, so that what is seen is what the scenario did."""
     relay._has_thread = lambda connection: False
     relay._thread.wake = lambda in_seconds: None
+    make_rows()
+
+
+def make_rows() -> None:
+    """Begin with one row a tenant."""
     Row.objects.all().delete()
     Row.objects.bulk_create(Row(tenant=tenant) for tenant in TENANTS)
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cacheadmin import invalidation, memory, outbox, reading, transactions
+from cacheadmin.connections import Link, on_reopen
 from cacheadmin.outbox import delivery, rows
 from cacheadmin.reading import Compute, Io
 from cacheadmin.scripts import script
@@ -267,3 +268,22 @@ def done_after_the_delivery() -> None:
         return found
 
     rows.take = taken
+
+
+@mechanism
+def what_waits() -> None:
+    """What cannot be delivered is kept neither in the database nor in memory."""
+    outbox_row()
+    delivery.remember = lambda found: True
+
+
+@mechanism
+def breaker() -> None:
+    """Each call tries a server that has just not answered."""
+    Link._pass = lambda self, *, entries: None
+
+
+@mechanism
+def drain_before_reading() -> None:
+    """A server that answers again is read before what waits was delivered."""
+    on_reopen(lambda link: link.reopen(lambda alias, has_changed: True))

@@ -78,5 +78,13 @@ ALL = (
         must=("lost",),
         watches=("done_after_the_delivery",),
     ),
+    Scenario(
+        "outage",
+        _of("outages", "outage"),
+        short=3,
+        long=60,
+        must=("lost", "stale", "exceptions", "too_slow"),
+        watches=("what_waits", "breaker", "drain_before_reading"),
+    ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in ALL}
