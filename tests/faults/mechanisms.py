@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from cacheadmin import invalidation, memory, outbox, reading, transactions
+from cacheadmin import connections, invalidation, memory, outbox, reading, transactions
 from cacheadmin.connections import Link, on_reopen
 from cacheadmin.outbox import delivery, rows
 from cacheadmin.reading import Compute, Io
@@ -287,3 +287,9 @@ def breaker() -> None:
 def drain_before_reading() -> None:
     """A server that answers again is read before what waits was delivered."""
     on_reopen(lambda link: link.reopen(lambda alias, has_changed: True))
+
+
+@mechanism
+def identity() -> None:
+    """All servers are one: nobody looks at who answers."""
+    connections.identity_of = lambda sections: connections.NO_IDENTITY

@@ -86,5 +86,13 @@ ALL = (
         must=("lost", "stale", "exceptions", "too_slow"),
         watches=("what_waits", "breaker", "drain_before_reading"),
     ),
+    Scenario(
+        "failover",
+        _of("failovers", "failover"),
+        short=4,
+        long=100,
+        must=("stale", "lost"),
+        watches=("identity",),
+    ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in ALL}
