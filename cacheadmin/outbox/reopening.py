@@ -50,7 +50,8 @@ def _is_in_memory(alias: str) -> bool:
 
 def _reopen(link: Link) -> None:
     try:
-        link.reopen(drain)
+        if link.reopen(drain):
+            delivery.wake()  # the relay marks the rows now, not when its pause has ended
     except Exception:
         logger.exception("The cache server of alias %r cannot be trusted again yet.", link.alias)
     finally:
