@@ -165,6 +165,11 @@ def alias_of(location: Any, params: dict[str, Any]) -> str | None:
     return None
 
 
+def is_configured() -> bool:
+    """Whether Django knows its settings: the package can be imported before it does."""
+    return bool(settings.configured)
+
+
 def in_tests() -> bool:
     """Whether a test runner has set Django up: threads of ours would use its databases behind its back."""
     module = sys.modules.get("django.test.utils")

@@ -228,3 +228,16 @@ def test_a_bare_project_migrates_and_passes_its_checks(site: Path) -> None:
 def test_every_installed_template_and_static_file_is_found_by_django(site: Path) -> None:
     out = in_site(site, "-c", f"SITE = {os.fspath(site)!r}\n{USE}")
     assert out.strip() != "0 templates"
+
+
+def test_importing_it_without_settings_is_silent() -> None:
+    env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import cacheadmin; print(cacheadmin.get_cache_key('a', 1))"],
+        cwd=Path(cacheadmin.__file__).parents[1],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("a:1\n", "")

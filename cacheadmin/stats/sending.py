@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from ..conf import config
+from ..conf import config, is_configured
 from ..connections import Link, link
 from ..exceptions import CacheAway
 from ..keys import name
@@ -128,7 +128,7 @@ class Rollups:
         Cost:    one round trip, none if there is nothing to add; one more if there are marks.
         Returns: whether everything has arrived. If not it waits for the next call, at most 24 hours of it.
         """
-        if config().stats_alias not in redis_aliases():
+        if not is_configured() or config().stats_alias not in redis_aliases():
             return True
         self._keep(delta, time.time())
         to = link(config().stats_alias)
