@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from redis.exceptions import ResponseError
 
 from .. import connections, envelope
 from ..conf import cache_settings
-from ..connections import Link
 from ..exceptions import CacheAway
-from ..keys import Entry, Group, Parsed, Place, alias_base, logical_tenant, parse
+from ..keys import Entry, Place
 from ..scripts import Script, run_many, script
 from ..tenancy import tenancy
 from .base import BUSY, LONGEST_LEASE_MS, REFUSED, Denied, Drop, Fill, Found, Mode, Seen, Stamp, Store
 from .codec import Codec
+from .keyspace import Keyspace
 
 logger = logging.getLogger("cacheadmin")
 
 FENCE_MS: Final = 86_400_000
 """How long the token of a group's unleased fills lives at least."""
-
-UNLINK_AT_ONCE: Final = 500
-SCAN_COUNT: Final = 1000
-
 
 _Run = tuple[Script, Sequence[str], Sequence[Any]]
 
@@ -42,7 +38,7 @@ class Put(NamedTuple):
     """`add`: only if absent or not valid · `replace`: only if valid."""
 
 
-class RedisStore(Store):
+class RedisStore(Keyspace, Store):
     """One alias' entries on its server."""
 
     keeps_index = True
@@ -51,11 +47,6 @@ class RedisStore(Store):
         super().__init__(alias)
         self.codec = Codec(alias)
         self._follows_tenant = "KEY_FUNCTION" in cache_settings(alias)
-
-    @property
-    def link(self) -> Link:
-        """The connections to the server."""
-        return connections.link(self.alias)
 
     def place(self, tenant: str | None) -> Place:
         """Return the place of a tenant (None: shared data). Cost: none; a KEY_FUNCTION is asked as that tenant."""
@@ -333,12 +324,6 @@ class RedisStore(Store):
             self.link.forget_lines()
             raise CacheAway(f"The server of alias {self.alias!r} answered somebody else's call.")
 
-    def _accepted(self, values: Sequence[Any]) -> None:
-        """Raise CacheAway if a command was refused: what was asked did not happen."""
-        for value in values:
-            if isinstance(value, ResponseError):
-                raise CacheAway(f"The server of alias {self.alias!r} refused: {value}") from value
-
     def delete_many(self, entries: Sequence[Entry], names: Sequence[str] = ()) -> int:
         """
         Delete entries and refuse fills of them under way; delete plain keys by their full names as well.
@@ -367,100 +352,6 @@ class RedisStore(Store):
             for fields in run_many(self.link, calls).values
         ]
 
-    def known_groups(self, place: Place) -> list[str]:
-        """Return the groups that a place's registry names, trusted or not: enough to look for orphans."""
-        reply = self.link.call(("HKEYS", place.registry())).values[0]
-        return [field[2:].decode() for field in reply if field.startswith(b"g:")] if isinstance(reply, list) else []
-
-    def scan(self, match: str) -> Iterator[list[str]]:
-        """
-        Yield keys that match a glob of Redis, page by page, each key at least once.
-
-        Cost:    one round trip for every 1,000 keys of the database.
-        """
-        cursor: Any = 0
-        while True:
-            reply = self.link.call(("SCAN", cursor, "MATCH", match, "COUNT", SCAN_COUNT)).values[0]
-            self._accepted([reply])
-            cursor, found = reply
-            if found:
-                yield [name.decode("utf-8", "surrogateescape") for name in found]
-            if int(cursor) == 0:
-                return
-
-    def scan_parsed(self, kinds: str) -> Iterator[list[tuple[str, Parsed]]]:
-        """Yield the keys of ours of some kinds (`v`, `l`, `f`, `t`, `g`, …), with their parts, page by page."""
-        prefix = connections.prefix(self.alias)
-        start = alias_base(prefix, self.alias)
-        for page in self.scan(_literal(start) + "*"):
-            parsed = ((name, parse(name, prefix, self.alias)) for name in page)
-            if wanted := [(name, parts) for name, parts in parsed if parts and parts.kind in kinds]:
-                yield wanted
-
-    def scan_raw(self, tenant: str | None = None) -> Iterator[list[tuple[str, str]]]:
-        """
-        Yield keys of the alias that are not of our layout, as (full key, caller's key), page by page.
-
-        With `tenant` only those that begin with `tenant:<id>:`.
-        """
-        prefix = connections.prefix(self.alias) + ":"
-        ours = alias_base(prefix[:-1], self.alias)
-        below = f"tenant:{logical_tenant(tenant)}:" if tenant else ""
-        for page in self.scan(_literal(prefix + below) + "*"):
-            if found := [(name, name[len(prefix) :]) for name in page if not name.startswith(ours)]:
-                yield found
-
-    def abouts(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return the notes in the headers of some values, read without their payloads. Cost: 1 round trip for 500."""
-        notes: dict[str, dict[str, Any]] = {}
-        end = envelope.header_bytes_limit(tags=8)
-        for i in range(0, len(names), UNLINK_AT_ONCE):
-            batch = names[i : i + UNLINK_AT_ONCE]
-            replies = self.link.call(*(("GETRANGE", name, 0, end) for name in batch)).values
-            for name, reply in zip(batch, replies, strict=True):
-                if isinstance(reply, bytes) and (header := envelope.parse(reply)):
-                    notes[name] = dict(header.about)
-        return notes
-
-    def unlink(self, names: Sequence[str]) -> int:
-        """Delete keys by name, in batches of 500. Returns: how many there were."""
-        gone = 0
-        for i in range(0, len(names), UNLINK_AT_ONCE):
-            batch = [n.encode("utf-8", "surrogateescape") for n in names[i : i + UNLINK_AT_ONCE]]
-            gone += sum(v for v in self.link.call(*(("UNLINK", name) for name in batch)).values if isinstance(v, int))
-        return gone
-
-    def clear(self) -> int:
-        """
-        Delete every key of the alias, by its own prefix. Cost: one SCAN. Returns: how many there were.
-
-        One pass is enough: a fill under way stands on an epoch that is gone when the pass ends.
-        """
-        prefix = connections.prefix(self.alias)
-        starts = dict.fromkeys(
-            (prefix + ":", alias_base(prefix, self.alias).partition("{")[0])
-        )  # `%{}` are escaped in ours
-        return sum(self.unlink(page) for start in starts for page in self.scan(_literal(start) + "*"))
-
-    # --- reclaiming -------------------------------------------------------------------------------------------------
-
-    def set_aside(self, group: Group) -> str | None:
-        """Rename a group's index under a random name for `reclaim`; None if there is none. Cost: 1 round trip."""
-        aside = f"{group.index}:aside:{os.urandom(8).hex()}"
-        reply = self.link.call(("RENAME", group.index, aside)).values[0]
-        return None if isinstance(reply, ResponseError) else aside
-
-    def reclaim(self, group: Group, aside: str, chunk: int = 200) -> tuple[int, int]:
-        """
-        Free the orphans among the next `chunk` members of an index set aside; valid entries return to the live one.
-
-        Cost:    1 round trip, O(chunk).
-        Returns: (values freed, members left).
-        """
-        keys = (aside, group.index, group.tenant_epoch, group.epoch)
-        freed, left = script("reclaim").run(self.link, keys, (group.values, chunk))[1]
-        return int(freed), int(left)
-
 
 def _are_values(reply: Any, length: int | None = None) -> bool:
     """Say whether a reply is a list of values, of this length, as MGET and the scripts give."""
@@ -484,8 +375,3 @@ def _life(ttl_ms: int) -> int:
     One lease more than needed: the scripts extend it only when that hour is used up, so that not every call writes.
     """
     return ttl_ms + 2 * LONGEST_LEASE_MS if ttl_ms else 0
-
-
-def _literal(text: str) -> str:
-    """Return a text as a glob that matches only itself."""
-    return "".join("\\" + char if char in "*?[]\\" else char for char in text)
