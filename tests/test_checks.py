@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from django.conf import settings
 from django.core import checks
 from django.test import override_settings
@@ -27,6 +28,7 @@ def test_the_shop_has_nothing_to_find() -> None:
     assert check_setup() == []
 
 
+@pytest.mark.django_db  # some of Django's own checks ask the database, from 6.1 on
 def test_django_runs_the_checks_by_itself() -> None:
     with override_settings(CACHEADMIN={"TIMEOUT": 3}):
         assert "cacheadmin.E001" in [message.id for message in checks.run_checks()]
