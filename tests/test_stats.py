@@ -149,7 +149,7 @@ def test_a_flush_hands_over_what_is_new_and_nothing_when_nothing_is(deltas):
 
 
 def test_no_count_is_lost_while_threads_count_and_another_flushes(deltas):
-    each, threads = 15_000, 4
+    each, threads = 40_000, 4
     ready, done = threading.Barrier(threads + 1), threading.Event()
 
     def count(number):
@@ -178,7 +178,7 @@ def test_no_count_is_lost_while_threads_count_and_another_flushes(deltas):
     recorder.flush()
     assert sum(n[INDEX["hit"]] for d in deltas for n in d.counts.values()) == each * threads
     assert sum(sum(d.latency["default"]) for d in deltas if d.latency) == each * threads
-    assert len(deltas) > 2
+    assert len(deltas) > 1
 
 
 def test_a_thread_that_has_ended_is_counted_and_then_forgotten(deltas):
