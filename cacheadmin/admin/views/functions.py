@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import NoReverseMatch
@@ -300,6 +301,6 @@ class FunctionDetail(Page):
 
     def _rule_url(self, rule: Rule) -> str:
         try:
-            return f"{self.url('cacheadmin_invalidationrule_changelist')}?q={rule.name}"
+            return f"{self.url('cacheadmin_invalidationrule_changelist')}?{urlencode({'q': rule.name})}"
         except NoReverseMatch:  # a site that registered the console without the rules
             return ""
