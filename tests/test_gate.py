@@ -7,7 +7,7 @@ import time
 import pytest
 from django.test import override_settings
 
-from cacheadmin import ABSENT, Rule, cache_tenant_query, connections, outbox, rules
+from cacheadmin import ABSENT, Target, cache_tenant_query, connections, outbox
 from cacheadmin.connections import Gate, link
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.models import Intent
@@ -15,15 +15,6 @@ from cacheadmin.outbox import reopening
 from shop.models import Tenant
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def tenant_rule(monkeypatch):
-    rule = Rule("names", model="shop.Tenant", tenant="pk", targets=["group:gate_name"])
-    monkeypatch.setattr(rules.current, "_code", (rule,))
-    rules.forget()
-    yield
-    rules.forget()
 
 
 @pytest.fixture
@@ -116,8 +107,9 @@ def test_server_with_another_identity_is_drained_with_done_rows_too(server, tena
     assert name(tenant.pk) == "old"
     rename(tenant, "new")
     assert set(Intent.objects.values_list("state", flat=True)) == {Intent.State.DONE}
-    drained = []
+    drained, told, deliver = [], [], reopening.delivery.deliver
     monkeypatch.setattr(reopening, "drain", lambda *asked: drained.append(asked) or outbox.drain(*asked))
+    monkeypatch.setattr(reopening.delivery, "deliver", lambda delivery: told.append(delivery) or deliver(delivery))
     port = server.port
     server.stop()
     fresh_server(port=port)
@@ -126,6 +118,8 @@ def test_server_with_another_identity_is_drained_with_done_rows_too(server, tena
         assert name(tenant.pk) == "new"
         time.sleep(0.15)
     assert ("query", True) in drained
+    again = [target for delivery in told for target in delivery.targets]  # by the shop's rule for its tenants
+    assert Target("tenant", "", str(tenant.pk), "query") in again, "the new server is told what only the old one saw"
     assert link("query").gate is Gate.UP
 
 
