@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -16,6 +16,12 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 from .exceptions import ImproperSettings, UnknownAlias
+
+MAY_BE_ZERO = ("metrics_tenants",)
+"""Numbers that mean something at 0."""
+
+MOST = {"metrics_tenants": 50}
+"""Upper bounds of numbers."""
 
 PREFERRED_ORDER = ("query", "default", "template", "api")
 """Rank of the reference site's aliases, inner first: what others are computed from comes before them."""
@@ -59,6 +65,12 @@ class Config:
     """The console shows, nothing acts."""
     release: str | None = None
     """Text that marks a deploy, kept in what is known about each entry."""
+    metrics_tenants: int = 0
+    """Tenants, the busiest ones, that have Prometheus series of their own; the others are `other`. At most 50."""
+    prometheus_url: str | None = field(default=None, repr=False)  # it may hold a password
+    """Base URL of a Prometheus server that the console's charts read; None for the roll-ups in Redis."""
+    prometheus_labels: dict[str, str] = field(default_factory=dict)
+    """Labels that tell this site's series from others' on that server, such as `{"job": "shop"}`."""
     mask_value: str | None = None
     """Dotted path of a callable `(path, label) -> bool` that hides fields of shown values."""
 
@@ -96,12 +108,18 @@ def _wrong_type(name: str, value: Any) -> str:
     if get_origin(hint) is tuple:
         fits = isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
         return "" if fits else f"CACHEADMIN[{name.upper()!r}] must be a list of texts, not {value!r}."
+    if get_origin(hint) is dict:
+        fits = isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair)
+        return "" if fits else f"CACHEADMIN[{name.upper()!r}] must be a dict of texts, not {value!r}."
     allowed: tuple[type, ...] = tuple(get_args(hint)) or (hint,)
     if float in allowed:
         allowed += (int,)
     fits = isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
-    if fits and isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
-        return f"CACHEADMIN[{name.upper()!r}] must be above zero, not {value!r}."
+    if fits and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value < 0 or (value == 0 and name not in MAY_BE_ZERO):
+            return f"CACHEADMIN[{name.upper()!r}] must be above zero, not {value!r}."
+        if value > MOST.get(name, value):
+            return f"CACHEADMIN[{name.upper()!r}] must be at most {MOST[name]}, not {value!r}."
     return "" if fits else f"CACHEADMIN[{name.upper()!r}] must be {_name(hint)}, not {value!r}."
 
 
@@ -186,6 +204,7 @@ def user_model() -> str:
     return settings.AUTH_USER_MODEL
 
 
+@cache
 def replicas() -> frozenset[str]:
     """Return the database aliases that may lag behind: those listed in `REPLICAS`, and mirrors of the test settings."""
     databases: dict[str, Any] = settings.DATABASES
@@ -205,6 +224,7 @@ def on_change(callback: Callable[[], object]) -> Callable[[], object]:
 def _reload(*, setting: str, **_: Any) -> None:
     if setting in ("CACHEADMIN", "CACHES", "SECRET_KEY", "DATABASES"):
         config.cache_clear()
+        replicas.cache_clear()
         for callback in _callbacks:
             callback()
 
