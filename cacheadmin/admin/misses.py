@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 from django.utils.translation import gettext as _
@@ -13,10 +14,12 @@ from django.utils.translation import ngettext
 from cacheadmin import browser
 from cacheadmin.admin import formats, ids, naming, paging
 from cacheadmin.admin.pages import Page
+from cacheadmin.browser import GroupCount
+from cacheadmin.conf import config
 from cacheadmin.functions import registry
 from cacheadmin.overview import Figures, Overview, Ranking
 from cacheadmin.overview.figures import READS_TO_JUDGE
-from cacheadmin.tenancy import tenancy
+from cacheadmin.tenancy import Everyone, tenancy
 
 TENANTS_COUNTED: Final = 50
 """Tenants up to which a group's entries are counted over all of them."""
@@ -68,11 +71,44 @@ def a_minute(value: float | None) -> str:
     return formats.number(value, 1) if value >= 0.05 else f"<{formats.number(0.1, 1)}"
 
 
+def is_by_group(wish: paging.Asked) -> bool:
+    """Say whether the table lists groups, not tenants."""
+    return not tenancy().has_tenants or wish.value("who", ("groups",)) == "groups"
+
+
+def counted_tenants(page: Page, wish: paging.Asked, ranked: Sequence[str | None]) -> list[str | None]:
+    """Return the tenants whose entries the table counts: those it lists; all of them for groups, if they are few."""
+    if not is_by_group(wish):
+        return [*ranked]
+    seen = page.access.tenants
+    if not isinstance(seen, Everyone):
+        tenants: list[str | None] = sorted(seen)
+    else:
+        tenants = [None, *(tenant.id for tenant in islice(tenancy().list(), TENANTS_COUNTED))]
+    return tenants if len(tenants) <= TENANTS_COUNTED else []
+
+
+def commands_along(page: Page, wish: paging.Asked, alias: str | None, ranked: Sequence[str | None]) -> list[Any]:
+    """Return what can be asked of the roll-ups' own database before the table is made: which groups tenants have."""
+    own = config().stats_alias
+    if own not in browser.indexed_aliases() or alias not in (None, own):
+        return []
+    return browser.registry_commands(own, counted_tenants(page, wish, ranked))
+
+
 def misses(page: Page, found: Overview, wish: paging.Asked, alias: str | None) -> Misses:
-    """Return the table. Cost: at most two round trips an alias, for entries and memory."""
-    has_tenants = tenancy().has_tenants
-    is_groups = not has_tenants or wish.value("who", ("groups",)) == "groups"
-    rows = _groups(page, found.groups, alias) if is_groups else _tenants(page, found.tenants, alias)
+    """
+    Return the table, with the entries and the memory of its rows.
+
+    Cost: two round trips an alias; one to that of the roll-ups, whose `found.along` answers `commands_along`.
+    """
+    has_tenants, is_groups = tenancy().has_tenants, is_by_group(wish)
+    tenants = counted_tenants(page, wish, [row.name for row in found.tenants.rows])
+    known = {config().stats_alias: found.along} if found.along else {}
+    counts = page.ask(lambda: browser.groups_of(tenants, alias=alias, weigh=2, registries=known)) if tenants else []
+    rows = (
+        _groups(page, found.groups, counts if tenants else None) if is_groups else _tenants(page, found.tenants, counts)
+    )
     if is_groups or page.access.is_bound:
         all_label, all_page = _("All groups"), "cacheadmin_group_list"
     else:
@@ -118,10 +154,9 @@ def _columns(wish: paging.Asked, first: str) -> list[paging.Column]:
     ]
 
 
-def _tenants(page: Page, ranking: Ranking[str | None], alias: str | None) -> list[Row]:
+def _tenants(page: Page, ranking: Ranking[str | None], counts: Sequence[GroupCount] | None) -> list[Row]:
     tenants = [row.name for row in ranking.rows]
     labels = naming.tenant_labels(tenants)
-    counts = page.ask(lambda: browser.groups_of(tenants, alias=alias, weigh=2)) if tenants else []
     held: dict[str | None, tuple[int, int]] | None = None
     if counts is not None:
         held = dict.fromkeys(tenants, (0, 0))
@@ -139,17 +174,14 @@ def _tenants(page: Page, ranking: Ranking[str | None], alias: str | None) -> lis
     return _rows(ranking, named, held, others)
 
 
-def _groups(page: Page, ranking: Ranking[tuple[str, str]], alias: str | None) -> list[Row]:
+def _groups(page: Page, ranking: Ranking[tuple[str, str]], counts: Sequence[GroupCount] | None) -> list[Row]:
     functions = {(function.alias, function.group): function.name for function in registry.values()}
     held: dict[tuple[str, str], tuple[int, int]] | None = None
-    tenants = page.access.only([None, *(tenant.id for tenant in tenancy().list())])
-    if len(tenants) <= TENANTS_COUNTED:
-        counts = page.ask(lambda: browser.groups_of(tenants, alias=alias, weigh=1))
-        if counts is not None:
-            held = defaultdict(lambda: (0, 0))
-            for count in counts:
-                entries, size = held[count.alias, count.group]
-                held[count.alias, count.group] = entries + count.entries, size + (count.size_bytes or 0)
+    if counts is not None:
+        held = defaultdict(lambda: (0, 0))
+        for count in counts:
+            entries, size = held[count.alias, count.group]
+            held[count.alias, count.group] = entries + count.entries, size + (count.size_bytes or 0)
 
     def named(name: tuple[str, str]) -> tuple[str, str, str]:
         function = functions.get(name)

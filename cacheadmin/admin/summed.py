@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 
 from cacheadmin.admin.lines import Line, Wish
 from cacheadmin.exceptions import CacheAway, InvalidTarget
-from cacheadmin.stats import EVERY_TENANT
+from cacheadmin.stats import EVERY_TENANT, Mark
 from cacheadmin.stats.counts import OTHER
-from cacheadmin.stats.history import DroppedLine, Later, Reader
+from cacheadmin.stats.history import DroppedLine, Reader
 from cacheadmin.targets import Target
 from cacheadmin.tenancy import Everyone
 
@@ -30,31 +30,39 @@ FOLDED_SECONDS: Final = 3 * 3600
 """How far back the overview's few lines look; it asks every ten seconds."""
 
 
-def by_itself(wish: Wish, since: float) -> list[Line]:
+Known = tuple[Iterable[DroppedLine], Iterable[Mark]]
+"""What was invalidated, and marks, where a page has read them already."""
+
+
+def by_itself(wish: Wish, since: float, known: Known | None = None) -> list[Line]:
     """
     Return what rules and code did between `since` and the wish's end, one line a rule, tenant and minute.
 
-    Cost:    one round trip; nothing is returned while Redis is away, or where the wish rules it out.
+    Cost:    one round trip, none with `known`; nothing is returned while Redis is away, or where the wish rules it out.
     """
     until = min(wish.until, time.time() + 60)
     since = max(since, until - SUMMED_SECONDS)
     if wish.state not in ("", "done") or wish.source in ("user", "command") or until <= since:
         return []
-    reader = Reader()
-    dropped: Later[list[DroppedLine]] = reader.dropped(since, until)
-    marks = reader.marks(since, until)
     try:
-        reader.run()
+        dropped, marks = known or _read(since, until)
     except CacheAway:
         return []
-    lines = list(_summed(line for line in dropped.value if _is_wanted(line, wish)))
+    lines = list(_summed(line for line in dropped if _is_wanted(line, wish)))
     if not (wish.tenant or wish.who or wish.source or wish.rules is not None or wish.access.is_bound):
         lines += [
             Line(mark.at, f"m{mark.kind}", mark.kind, "", _marked(mark.kind, mark.text), tenants=Everyone.EVERYONE)
-            for mark in marks.value
+            for mark in marks
             if mark.kind in MARKS
         ]
     return [line for line in lines if since - 60 <= line.at <= until]
+
+
+def _read(since: float, until: float) -> Known:
+    reader = Reader()
+    dropped, marks = reader.dropped(since, until), reader.marks(since, until)
+    reader.run()
+    return dropped.value, marks.value
 
 
 def _is_wanted(line: DroppedLine, wish: Wish) -> bool:

@@ -6,7 +6,7 @@ import time
 
 from cacheadmin.admin.access import Access
 from cacheadmin.admin.lines import Line, Wish, line_of, rows_for
-from cacheadmin.admin.summed import BY_ITSELF, FOLDED_SECONDS, by_itself, folded
+from cacheadmin.admin.summed import BY_ITSELF, FOLDED_SECONDS, Known, by_itself, folded
 
 
 def newest(wish: Wish, limit: int) -> tuple[list[Line], bool]:
@@ -22,16 +22,16 @@ def newest(wish: Wish, limit: int) -> tuple[list[Line], bool]:
     return found[:limit], len(found) > limit
 
 
-def latest(access: Access, since: float, limit: int) -> list[Line]:
+def latest(access: Access, since: float, limit: int, known: Known | None = None) -> list[Line]:
     """
     Return what changed last: rows and marks, and of what happened by itself one line a rule, since `since`.
 
     Rules take at most half of the lines, so that what a person did is not pushed out by what happens all the time.
-    Cost:    one query and one round trip.
+    Cost:    one query and one round trip; none where the page has read the counters: `known`.
     """
     wish = Wish(access)
     rows = [line_of(row, access) for row in rows_for(wish)[:limit]]
-    found = by_itself(wish, max(since, time.time() - FOLDED_SECONDS))
+    found = by_itself(wish, max(since, time.time() - FOLDED_SECONDS), known)
     marks = [line for line in found if line.source not in BY_ITSELF]
     rules = sorted(folded(line for line in found if line.source in BY_ITSELF), key=_place, reverse=True)
     lines = sorted([*rows, *marks, *rules[: limit // 2]], key=_place, reverse=True)

@@ -3,81 +3,40 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin.admin import formats
 from cacheadmin.conf import cache_settings
-from cacheadmin.exceptions import InvalidRule
-from cacheadmin.functions import CachedFunction
-from cacheadmin.overview import Figures
-from cacheadmin.rules import Rule, RuleTarget, all_rules
-from cacheadmin.rules.matching import expand
-from cacheadmin.targets import ALL
+from cacheadmin.overview import Advised, Judged, Writer, sentence
+from cacheadmin.overview.reach import Function, rules, rules_of
 
-Function = CachedFunction[..., Any]
+__all__ = ["Function", "advice", "rules", "rules_of", "sentences", "signature_text", "timeout_text", "where_is"]
 
-FEW_READS: Final = 20
-"""Reads a minute below which nothing is concluded from a hit ratio."""
-
-_FIELD: Final = re.compile(r"\{[^{}]*\}")
+WRITER: Final = Writer(formats.duration, formats.percent, formats.size, formats.number)
 
 
-def rules() -> tuple[Rule, ...]:
-    """Return the rules in force; none where a module of rules cannot be imported, which Health says."""
-    try:
-        return tuple(rule for rule in all_rules() if rule.enabled)
-    except InvalidRule:
-        return ()
-
-
-def rules_of(function: Function, known: Iterable[Rule]) -> list[Rule]:
-    """Return the rules that can drop entries of a function."""
-    return [rule for rule in known if any(reaches(target, function) for target in rule.targets)]
-
-
-def reaches(target: RuleTarget, function: Function) -> bool:
-    """Say whether a rule's target can hit entries of a function; where its tags are computed, any tag may."""
-    if target.alias not in (None, function.alias):
-        return False
-    if target.kind == "tag":
-        if callable(function.tags):
-            return True
-        wanted = _FIELD.sub("{}", target.name)
-        return any(_FIELD.sub("{}", tag) == wanted for tag in function.tags)
-    if target.kind == "key":
-        return target.name.startswith(f"{function.group}:")
-    for scope in expand(target, ALL, _unknown):
-        if scope.kind == "tenant" or (scope.kind == "group" and scope.name == function.group):
-            return True
-        if scope.kind == "prefix" and function.group.startswith(scope.name):
-            return True
-    return False
-
-
-def _unknown(path: str) -> Any:
-    raise KeyError(path)
-
-
-def advice(function: Function, numbers: Figures, dropped_by: int) -> list[str]:
-    """Return what to think of, most urgent first."""
+def advice(function: Function, counted: Advised | None, dropped_by: int) -> list[str]:
+    """Return what to think of, most urgent first: what its source says, then what was counted."""
     found = []
     if function.may_fall_back:
         found.append(_("Say whose its entries are: called without a tenant, it keeps one value for everybody."))
     if not dropped_by:
         found.append(_("Add a rule: it is stale until its timeout."))
-    reads, ratio, compute = numbers.requests or 0.0, numbers.hit_ratio, numbers.mean_compute
-    if ratio is not None and reads >= FEW_READS and ratio < 0.3:
-        found.append(_("Rarely hit: fewer distinct arguments, a longer timeout, or no cache."))
-    if compute is not None and compute < 0.001:
-        found.append(_("Computing takes no longer than reading the cache."))
+    if counted is None:
+        return found
+    found += sentences(counted.judged)
+    compute = counted.figures.mean_compute
     if compute is not None and compute >= 1 and function.warm_with is None:
         found.append(_("Slow when it misses: warm it, or give it a grace."))
     return found
+
+
+def sentences(judged: Judged) -> list[str]:
+    """Return in words what the counts of something advise."""
+    return [sentence(each, WRITER) for each in judged.advice]
 
 
 def where_is(function: Function) -> str:

@@ -6,7 +6,7 @@ Nothing here unpickles, and nothing here decides who may see what: callers pass 
 from __future__ import annotations
 
 from .blast import Blast, blast
-from .counts import Away, GroupCount, PlaceCount, away, groups_of, indexed_aliases, place_count
+from .counts import Away, GroupCount, PlaceCount, away, groups_of, indexed_aliases, place_count, registry_commands
 from .entries import STATES, EntryPage, EntryRow, State, entries
 from .entry import EntryView, Scope, entry, key_target, logical_key
 from .plain import PlainKey, PlainPage, PlainValue, plain_keys, plain_value
@@ -38,5 +38,6 @@ __all__ = [
     "place_count",
     "plain_keys",
     "plain_value",
+    "registry_commands",
     "waiting_targets",
 ]

@@ -91,18 +91,26 @@ def indexed_aliases(alias: str | None = None) -> list[str]:
     return [name for name in managed(alias) if store(name).keeps_index]
 
 
-def groups_of(tenants: Iterable[str | None], *, alias: str | None = None, weigh: int = 8) -> list[GroupCount]:
+def groups_of(
+    tenants: Iterable[str | None],
+    *,
+    alias: str | None = None,
+    weigh: int = 8,
+    registries: Mapping[str, Sequence[Any]] | None = None,
+) -> list[GroupCount]:
     """
     Return the groups of some tenants that hold anything, alias by alias.
 
-    Cost:    2 round trips an alias, whatever the number of entries; O(tenants · their groups) for the server.
+    `registries` are replies to `registry_commands` for the same tenants, by alias, where a caller has them already.
+    Cost:    2 round trips an alias, whatever the number of entries; 1 where its registries are given. O(tenants ·
+             their groups) for the server.
     Raises:  CacheAway if no alias could be asked; those that are away are left out otherwise. UnknownAlias.
     """
     wanted, found, failure = list(dict.fromkeys(tenants)), [], None
     asked = indexed_aliases(alias)
     for name in asked:
         try:
-            found += _counted(name, wanted, weigh)
+            found += _counted(name, wanted, weigh, registries=(registries or {}).get(name))
         except CacheAway as error:
             failure, asked = error, [other for other in asked if other != name]
     if failure and not asked:
@@ -139,14 +147,30 @@ def place_count(tenant: str | None, *, alias: str | None = None, weigh: int = 8)
     return PlaceCount(tuple(found), {name: count for name, count in plain.items() if count})
 
 
+def registry_commands(alias: str, tenants: Iterable[str | None]) -> list[tuple[Any, ...]]:
+    """Return the commands that ask which groups each of some tenants has; none for an alias without an index."""
+    where = store(alias)
+    if not isinstance(where, RedisStore):
+        return []
+    return [_registry_command(where.place(tenant)) for tenant in dict.fromkeys(tenants)]
+
+
+def _registry_command(place: Place) -> tuple[Any, ...]:
+    return ("HSCAN", place.registry(), 0, "COUNT", GROUPS_AT_ONCE)
+
+
 def _counted(
-    alias: str, tenants: list[str | None], weigh: int, plain: dict[str, int] | None = None
+    alias: str,
+    tenants: list[str | None],
+    weigh: int,
+    plain: dict[str, int] | None = None,
+    registries: Sequence[Any] | None = None,
 ) -> list[GroupCount]:
     where = store(alias)
     if not isinstance(where, RedisStore) or not tenants:
         return []
     places = [where.place(tenant) for tenant in tenants]
-    listed_names, scanned = _group_names(where, places, SAMPLE if plain is not None else ())
+    listed_names, scanned = _group_names(where, places, SAMPLE if plain is not None else (), registries)
     if plain is not None:
         plain[alias] = estimate(alias, tenants[0], *scanned)
     calls: list[tuple[Any, list[str], list[Any]]] = []
@@ -172,18 +196,22 @@ def _counted(
 
 
 def _group_names(
-    where: RedisStore, places: Sequence[Place], besides: Sequence[tuple[Any, ...]]
-) -> tuple[list[set[str]], list[Any]]:
+    where: RedisStore,
+    places: Sequence[Place],
+    besides: Sequence[tuple[Any, ...]],
+    registries: Sequence[Any] | None = None,
+) -> tuple[list[set[str]], Sequence[Any]]:
     """
     Return the names of each place's groups: those in its registry, and those of the functions that this process knows.
 
     A registry that lost its marker still serves for sight. Cost: 1 round trip, shared with the commands `besides`,
-    whose replies come second.
+    whose replies come second; none if the registries are given.
     """
     known = {function.group for function in registry.values() if function.alias == where.alias}
-    commands = (("HSCAN", place.registry(), 0, "COUNT", GROUPS_AT_ONCE) for place in places)
-    replies = where.link.call(*commands, *besides).values
-    registries, others = replies[: len(places)], replies[len(places) :]
+    others: Sequence[Any] = ()
+    if registries is None:
+        replies = where.link.call(*map(_registry_command, places), *besides).values
+        registries, others = replies[: len(places)], replies[len(places) :]
     return [known | (_fields(reply[1]) if isinstance(reply, list) else set()) for reply in registries], others
 
 

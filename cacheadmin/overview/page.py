@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from ..exceptions import CacheAway
 from ..stats import EVERY_TENANT, OTHER, Mark
-from ..stats.history import Group, Numbers, Reader
+from ..stats.history import Command, DroppedLine, Group, Numbers, Reader
 from ..stats.layout import MINUTE, starts
 from ..tenancy import Everyone
 from .figures import Figure, figure, figures, hit_ratio, percentile_ms, total
@@ -27,6 +27,9 @@ Lines: TypeAlias = dict[K, dict[int, float | None]]
 """Name -> beginning of a bucket -> hit ratio."""
 
 UNKNOWN: Final = Figure()
+
+Along: TypeAlias = Callable[[Sequence[str | None]], Iterable[Command]]
+"""From the tenants of the table to commands that are sent along with the second round trip to the roll-ups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,10 @@ class Overview:
     """Empty for a user who is bound to some tenants."""
     is_known: bool
     """Whether the counters could be read."""
+    lines: tuple[DroppedLine, ...] = ()
+    """What was invalidated in the range, newest first, as far as the user may see it."""
+    along: tuple[Any, ...] | None = None
+    """The replies to what was sent along; None if nothing was."""
 
 
 def overview(
@@ -82,6 +89,7 @@ def overview(
     waiting: int | None = None,
     lag_seconds: float | None = None,
     now: float | None = None,
+    along: Along | None = None,
 ) -> Overview:
     """
     Return what the first page shows.
@@ -94,7 +102,7 @@ def overview(
     span = Span(within, time.time() if now is None else now)
     try:
         found = read(span, tenants)
-        return _Page(span, alias, tenants, order, found).built(look(found.info), waiting, lag_seconds)
+        return _Page(span, alias, tenants, order, found).built(look(found.info), waiting, lag_seconds, along)
     except CacheAway:
         servers = look()
         empty = series(starts(within.step, span.since, span.now), within.step, {}, {}, now=span.now)
@@ -133,14 +141,17 @@ class _Page:
         self.times = starts(self.step, span.since, span.now)
         self.recent = span.now_of(found.recent, found.born)
 
-    def built(self, servers: tuple[Server, ...], waiting: int | None, lag_seconds: float | None) -> Overview:
+    def built(
+        self, servers: tuple[Server, ...], waiting: int | None, lag_seconds: float | None, along: Along | None
+    ) -> Overview:
         """Put the page together. Cost: one round trip, for the lines of the tenants that miss most."""
         coarse, newest = fold(self.read.tenants, self._whose), self._recent_tenants()
         tenants = rank(coarse, newest, self.order, is_other=is_other_tenant)
         worst, fallen = worst_of(newest, is_other=is_other_tenant), fallen_of(coarse, newest, is_other=is_other_tenant)
         groups = fallen_of(fold(self.read.groups, self._of_alias), self._recent_groups(), is_other=is_other_group)
         names = {row.name[0] for row in fallen} | ({worst.name[0]} if worst else set())
-        lines, group_lines = self._lines(names, [row.name for row in groups])
+        besides = [*along([row.name[0] for row in tenants.rows])] if along is not None else []
+        lines, group_lines, replies = self._lines(names, [row.name for row in groups], besides)
         points = self._series(lines.get(worst.name[0]) if worst else None)
         is_all = isinstance(self.allowed, Everyone)
         shown = [s for s in servers if self.alias is None or self.alias in s.aliases]
@@ -164,6 +175,8 @@ class _Page:
             groups=self._groups(),
             aliases=alias_rows(servers, self._ratios()) if is_all else (),
             is_known=True,
+            lines=tuple(self.read.lines),
+            along=replies,
         )
 
     # --- strip and charts -------------------------------------------------------------------------------------------
@@ -232,8 +245,14 @@ class _Page:
         coarse = fold(self.read.groups, self._of_alias)
         return rank(coarse, newest, self.order, is_other=is_other_group, dropped=dropped)
 
-    def _lines(self, tenants: set[str | None], groups: list[Group]) -> tuple[Lines[str | None], Lines[Group]]:
-        """Return the hit ratios of some tenants and groups, point by point. Cost: at most one round trip."""
+    def _lines(
+        self, tenants: set[str | None], groups: list[Group], besides: list[Command]
+    ) -> tuple[Lines[str | None], Lines[Group], tuple[Any, ...] | None]:
+        """
+        Return the hit ratios of some tenants and groups, point by point, and the replies to other commands.
+
+        Cost: at most one round trip.
+        """
         of_tenants: Lines[str | None] = {tenant: {} for tenant in tenants}
         of_groups: Lines[Group] = {group: {} for group in groups}
         reader, step = Reader(), self.span.within.tenant_step
@@ -241,7 +260,8 @@ class _Page:
         asked = reader.tenants(times, step, tenants)
         is_all = isinstance(self.allowed, Everyone)
         asked_groups = reader.groups(times, step, groups if is_all else [])
-        if tenants or (groups and is_all):
+        others = reader.also(besides)
+        if tenants or besides or (groups and is_all):
             reader.run()
             for start, names in fold(asked.value, self._whose).items():
                 for (tenant,), numbers in names.items():
@@ -252,7 +272,7 @@ class _Page:
         for start, by_group in fine.items():
             for group in groups:
                 of_groups[group][start] = hit_ratio(by_group.get(group))
-        return of_tenants, of_groups
+        return of_tenants, of_groups, tuple(others.value) if besides else None
 
     # --- notes ------------------------------------------------------------------------------------------------------
 

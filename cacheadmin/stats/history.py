@@ -226,6 +226,10 @@ class Reader:
 
         return self._ask([("HGETALL", bucket_key(BOTH, step, start, shard)) for start, shard in places], parse)
 
+    def also(self, commands: Iterable[Command]) -> Later[list[Any]]:
+        """Send other commands along, to the database of the roll-ups; their replies come as they are."""
+        return self._ask([*commands], lambda replies: replies)
+
     def born(self) -> Later[float]:
         """Ask when this site began to count, in seconds since 1970; 0.0 if that is not known."""
         return self._ask([("GET", born_key())], lambda replies: float(replies[0] or 0.0))

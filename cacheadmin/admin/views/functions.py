@@ -18,7 +18,7 @@ from cacheadmin.admin.misses import a_minute
 from cacheadmin.admin.pages import Crumb, Figure, Note, Page
 from cacheadmin.browser import GroupCount
 from cacheadmin.functions import registry
-from cacheadmin.overview import RANGES, Figures, group_rows
+from cacheadmin.overview import RANGES, Advised, Figures, advised_groups
 from cacheadmin.rules import Rule
 from cacheadmin.targets import ALL, Target
 from cacheadmin.tenancy import Everyone, tenancy
@@ -108,9 +108,9 @@ def held_by(page: Page, alias: str | None) -> dict[Key, Held] | None:
     }
 
 
-def numbers_of(page: Page, span: figures.Span) -> dict[Key, Figures]:
-    """Return what was counted for each group, over the tenants a user may see."""
-    found = page.ask(lambda: group_rows(RANGES[span.range], alias=span.alias, tenants=page.access.tenants))
+def numbers_of(page: Page, span: figures.Span) -> dict[Key, Advised]:
+    """Return what was counted for each group, over the tenants a user may see, and what it advises."""
+    found = page.ask(lambda: advised_groups(RANGES[span.range], alias=span.alias, tenants=page.access.tenants))
     return found or {}
 
 
@@ -154,7 +154,7 @@ class FunctionList(Page):
             if span.alias not in (None, function.alias) or search.casefold() not in function.name.casefold():
                 continue
             key = (function.alias, function.group)
-            counted, dropped_by = numbers.get(key, NOTHING), worth.rules_of(function, known)
+            counted, dropped_by = numbers.get(key), worth.rules_of(function, known)
             rows.append(
                 Row(
                     name=function.name,
@@ -162,8 +162,8 @@ class FunctionList(Page):
                     group=function.group,
                     url=self.url("cacheadmin_function_detail", function.name),
                     where=worth.where_is(function),
-                    figures=counted,
-                    saved=counted.saved,
+                    figures=counted.figures if counted else NOTHING,
+                    saved=counted.judged.gains.saved_seconds_per_hour if counted else None,
                     held=held.get(key, Held(0, 0, 0, False)) if held is not None else None,
                     timeout=worth.timeout_text(function),
                     is_warmed=function.warm_with is not None,
@@ -188,7 +188,12 @@ def _heads() -> list[dict[str, Any]]:
         {"label": _("Timeout"), "is_number": True, "is_low": True},
         {"label": _("Hit ratio"), "sort": "ratio", "is_number": True},
         {"label": _("Mean compute"), "sort": "-compute", "is_number": True, "is_low": True},
-        {"label": _("Saved a minute"), "sort": "-saved", "is_number": True, "title": _("Compute time spared by hits")},
+        {
+            "label": _("Saved an hour"),
+            "sort": "-saved",
+            "is_number": True,
+            "title": _("Compute time spared by hits, less what reading the cache took"),
+        },
         {"label": _("Entries"), "sort": "-entries", "is_number": True, "is_low": True},
         {"label": _("Size"), "sort": "-size", "is_number": True, "is_low": True},
         {"label": _("Tenants"), "is_number": True, "is_low": True},
@@ -209,7 +214,7 @@ class FunctionDetail(Page):
             return self.gone()
         span = figures.Span.of(request.GET, self.access)
         key = (found.alias, found.group)
-        numbers = numbers_of(self, span).get(key, NOTHING)
+        advised = numbers_of(self, span).get(key)
         held = held_by(self, found.alias)
         rules = worth.rules_of(found, worth.rules())
         counted = self.ask(lambda: one_group.look(key, RANGES[span.range], self.access.tenants))
@@ -217,7 +222,7 @@ class FunctionDetail(Page):
         return self.render(
             found.name,
             crumbs=[Crumb(_("Cached functions"), self.url("cacheadmin_function_list")), Crumb(found.name)],
-            notes=[Note(text, level="info") for text in worth.advice(found, numbers, len(rules))],
+            notes=[Note(text, level="info") for text in worth.advice(found, advised, len(rules))],
             facts={
                 "name": found.name,
                 "alias": found.alias,
@@ -232,7 +237,7 @@ class FunctionDetail(Page):
             warmed=worth.warmed_text(found),
             tags=_("computed") if callable(found.tags) else ", ".join(found.tags),
             span=span,
-            strip=self._strip(numbers, held.get(key) if held is not None else None),
+            strip=self._strip(advised, held.get(key) if held is not None else None),
             sheet=sheet,
             sheet_json=sheet.to_json() if sheet else None,
             tenants=self._tenants(found, counted.tenants if counted else []),
@@ -257,8 +262,10 @@ class FunctionDetail(Page):
             ids.scope_id([Target("group", function.group, tenant, function.alias) for tenant in mine]) if mine else ""
         )
 
-    def _strip(self, numbers: Figures, held: Held | None) -> list[Figure]:
-        saved, _space, saved_unit = formats.duration(numbers.saved).partition(" ")
+    def _strip(self, advised: Advised | None, held: Held | None) -> list[Figure]:
+        numbers = advised.figures if advised else NOTHING
+        gained = advised.judged.gains.saved_seconds_per_hour if advised else None
+        saved, _space, saved_unit = formats.signed(gained).partition(" ")
         cost, _space, cost_unit = formats.duration(numbers.cost).partition(" ")
         compute, _space, unit = formats.duration(numbers.mean_compute).partition(" ")
         moved = formats.points(numbers.change) if numbers.change and abs(numbers.change) >= 0.0005 else ""
@@ -274,7 +281,7 @@ class FunctionDetail(Page):
             Figure(_("Misses"), a_minute(numbers.misses), _("/min")),
             Figure(_("Mean compute"), compute, unit),
             Figure(_("Cost a minute"), cost, cost_unit),
-            Figure(_("Saved a minute"), saved, saved_unit),
+            Figure(_("Saved an hour"), saved, saved_unit, level="bad" if gained is not None and gained < 0 else ""),
             Figure(
                 _("Entries"),
                 formats.compact(held.entries if held else None),

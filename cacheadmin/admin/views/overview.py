@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 
 from cacheadmin import doctor, overview
 from cacheadmin.admin import activity_rows, figures, formats, lines, paging, timeline, verdict
-from cacheadmin.admin.misses import misses
+from cacheadmin.admin.misses import commands_along, misses
 from cacheadmin.admin.pages import Crumb, Page, standing_notes
 from cacheadmin.admin.series import SMALL, sheet_of
 from cacheadmin.admin.views import health
@@ -24,7 +24,7 @@ CHANGED = 6
 
 
 def context_of(page: Page) -> dict[str, Any]:
-    """Return what the overview shows below its head. Cost: five queries, three round trips a database."""
+    """Return what the overview shows below its head. Cost: five queries, at most three round trips a database."""
     request, access = page.request, page.access
     span = figures.Span.of(request.GET, access)
     wish = paging.asked(request.GET, orders=("-cost", "-misses", "-churn"))
@@ -36,6 +36,7 @@ def context_of(page: Page) -> dict[str, Any]:
         order=cast("overview.Order", wish.order.removeprefix("-")),
         waiting=None if access.is_bound else held,
         lag_seconds=max(0.0, time.time() - since.timestamp()) if since else 0.0,
+        along=lambda tenants: commands_along(page, wish, span.alias, tenants),
     )
     findings = len(doctor.latest(health.KEPT_SECONDS).findings)
     notes = verdict.notes(page, found)
@@ -45,7 +46,7 @@ def context_of(page: Page) -> dict[str, Any]:
         text = ngettext("%(n)s more in Health", "%(n)s more in Health", more)
     is_empty = any(note.kind == "empty" for note in found.notes)
     sheet = sheet_of(found) if found.is_known and not is_empty else None
-    changed = timeline.latest(access, found.now - span.seconds, CHANGED)
+    changed = timeline.latest(access, found.now - span.seconds, CHANGED, (found.lines, found.marks))
     return {
         "access": access,
         "span": span,
