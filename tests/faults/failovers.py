@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
-from django.conf import settings
 from django.test import override_settings
 
 from cacheadmin.connections import Gate, link
-from faults import Asked, Outcome, crashes, site
+from faults import Asked, Outcome, crashes
 from faults.crashes import TENANTS, WRITES, judge, newest, versions
-from faults.proxy import Proxy
+from faults.proxy import Proxy, caches_behind
 from server import Server
 
 SYNC_SECONDS = 10
@@ -73,11 +72,7 @@ def promotion(chance: random.Random, outcome: Outcome, directory: Path) -> None:
 def through_a_proxy(server: Server) -> Iterator[Proxy]:
     """Point the site at a proxy before a server."""
     proxy = Proxy(server.port or 0)
-    caches = {
-        alias: settings.CACHES[alias] | {"LOCATION": f"redis://127.0.0.1:{proxy.port}/{number}"}
-        for number, alias in enumerate(site.ALIASES)
-    }
-    with override_settings(CACHES=caches):
+    with override_settings(CACHES=caches_behind(proxy.port)):
         crashes.prepare()
         yield proxy
     proxy.close()

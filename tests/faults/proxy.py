@@ -5,10 +5,24 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import Literal
+from typing import Any, Literal
+
+from django.conf import settings
+
+from faults import site
 
 Mode = Literal["open", "refused", "black-holed", "hung"]
 CHUNK = 65536
+
+
+def caches_behind(port: int, *aliases: str) -> dict[str, Any]:
+    """Return CACHES with a proxy before the server, for some aliases or all."""
+    through = {
+        alias: settings.CACHES[alias] | {"LOCATION": f"redis://127.0.0.1:{port}/{number}"}
+        for number, alias in enumerate(site.ALIASES)
+        if not aliases or alias in aliases
+    }
+    return settings.CACHES | through
 
 
 class Proxy:
@@ -22,6 +36,8 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.target = port
         self.mode: Mode = "open"
+        self.accepted = 0
+        """Connections, ever."""
         self._is_open = threading.Event()
         self._is_open.set()
         self._sockets: set[socket.socket] = set()
@@ -60,7 +76,12 @@ class Proxy:
         with contextlib.suppress(OSError):  # closed: nobody listens any more
             while True:
                 client, _ = listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.target))
+                self.accepted += 1
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.target))
+                except OSError:  # the server itself is gone
+                    client.close()
+                    continue
                 with self._lock:
                     self._sockets |= {client, server}
                 for source, sink in ((client, server), (server, client)):

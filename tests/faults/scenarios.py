@@ -94,5 +94,21 @@ ALL = (
         must=("stale", "lost"),
         watches=("identity",),
     ),
+    Scenario(
+        "partial_partition",
+        _of("partitions", "partial_partition"),
+        short=6,
+        long=150,
+        must=("lost", "stale", "exceptions"),
+        watches=("outbox_row", "drain_before_reading"),
+    ),
+    Scenario(
+        "stampede",
+        _of("stampedes", "stampede"),
+        short=6,
+        long=150,
+        must=("computed_too_often", "blocked", "stale"),
+        watches=("single_flight", "join", "grace"),
+    ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in ALL}
