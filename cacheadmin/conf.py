@@ -174,6 +174,26 @@ def cache_settings(alias: str) -> dict[str, Any]:
     return settings.CACHES[alias]
 
 
+def cache_aliases() -> tuple[str, ...]:
+    """Return every alias of CACHES, managed or not."""
+    return tuple(settings.CACHES)
+
+
+def session_alias() -> str | None:
+    """Return the cache alias that keeps the sessions and nothing else does; None where they are kept elsewhere."""
+    return settings.SESSION_CACHE_ALIAS if settings.SESSION_ENGINE.endswith(".cache") else None
+
+
+def middleware() -> tuple[str, ...]:
+    """Return the dotted paths of MIDDLEWARE."""
+    return tuple(settings.MIDDLEWARE)
+
+
+def silenced_checks() -> frozenset[str]:
+    """Return the ids of the system checks that the site does not want to hear of."""
+    return frozenset(settings.SILENCED_SYSTEM_CHECKS)
+
+
 def alias_of(location: Any, params: dict[str, Any]) -> str | None:
     """Return the first alias of CACHES that a backend was made for: Django does not tell a backend its name."""
     for alias, settings_of in settings.CACHES.items():

@@ -105,7 +105,6 @@ class Link:
         self.alias = alias
         self._pool = redis.ConnectionPool.from_url(server_url(alias), **_connection_options(alias))
         self._idle: deque[_Line] = deque()
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._reopening = threading.Lock()
         self._retry_at = 0.0
@@ -205,6 +204,10 @@ class Link:
         while self._idle:
             self._close(self._idle.pop())
 
+    def forked(self) -> None:
+        """Leave the parent's sockets and locks to it; closing the sockets here would end its conversations."""
+        self._idle, self._lock, self._reopening = deque(), threading.Lock(), threading.Lock()
+
     def reset(self) -> None:
         """Forget connections and failures, as a new process would (tests)."""
         self.forget_lines()
@@ -246,9 +249,6 @@ class Link:
             self._shut(f"{self._mean_ms:.0f} ms a call")
 
     def _call(self, commands: tuple[tuple[Any, ...], ...], again: bool) -> Replies:
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._idle = deque()  # the parent's sockets; closing them here would end its conversations
         try:
             line = self._idle.pop()
         except IndexError:
@@ -390,6 +390,14 @@ def _connection_options(alias: str) -> dict[str, Any]:
 _links: dict[str, Link] = {}
 
 
+def _forked() -> None:
+    for known in _links.values():
+        known.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def link(alias: str) -> Link:
     """Return this process' link to the server of a managed Redis alias. Raises: UnknownAlias."""
     try:
@@ -402,14 +410,23 @@ def link(alias: str) -> Link:
 @on_change
 def forget_links() -> None:
     """Close idle connections; new links are made when next asked for (settings changed)."""
+    _prefixes.clear()
     while _links:
         _links.popitem()[1].forget_lines()
 
 
+_prefixes: dict[str, str] = {}
+
+
 def prefix(alias: str) -> str:
     """
-    Return what the alias' KEY_FUNCTION makes of an empty key, without a trailing colon: `jewelry_shop:1`.
+    Return what the alias makes of an empty key, without a trailing colon: `jewelry_shop:1`.
 
-    Asked anew each time, because a KEY_FUNCTION may read the active tenant (schema-per-tenant sites).
+    A KEY_FUNCTION is asked anew each time, because it may read the active tenant (schema-per-tenant sites).
     """
-    return caches[alias].make_key("").removesuffix(":")
+    if (known := _prefixes.get(alias)) is not None:
+        return known
+    made: str = caches[alias].make_key("").removesuffix(":")
+    if "KEY_FUNCTION" not in cache_settings(alias):
+        _prefixes[alias] = made
+    return made

@@ -7,16 +7,17 @@ driver runs the steps in place, the async one sends I/O to the thread of the ORM
 from __future__ import annotations
 
 import asyncio
+import enum
 import inspect
 import logging
 import os
 import random
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from asgiref.sync import sync_to_async
@@ -138,14 +139,19 @@ class Frame(NamedTuple):
 _frames: ContextVar[tuple[Frame, ...]] = ContextVar("cacheadmin_computing", default=())
 
 
-@contextmanager
-def computing(entry: Entry) -> Iterator[None]:
+class Computation:
     """Mark an entry as being computed by this thread or task, for the `with` block."""
-    token = _frames.set((*_frames.get(), Frame(entry.group.place, entry.key)))
-    try:
-        yield
-    finally:
-        _frames.reset(token)
+
+    __slots__ = ("_frame", "_token")
+
+    def __init__(self, entry: Entry) -> None:
+        self._frame = Frame(entry.group.place, entry.key)
+
+    def __enter__(self) -> None:
+        self._token = _frames.set((*_frames.get(), self._frame))
+
+    def __exit__(self, *_: object) -> None:
+        _frames.reset(self._token)
 
 
 def may_be_part(place: Place) -> bool:
@@ -203,35 +209,33 @@ def attempt(call: Call) -> Found | None:
     return found
 
 
-class Io(NamedTuple):
-    """A step that talks to the cache or the database."""
-
-    run: Callable[[], Any]
-
-
 class Sleep(NamedTuple):
     """A step that waits."""
 
     seconds: float
 
 
-class Compute(NamedTuple):
-    """The step that computes the value."""
+class Computing(enum.Enum):
+    """The one step `COMPUTE`: it computes the value."""
+
+    COMPUTE = "compute"
 
 
-Steps = Generator[Io | Sleep | Compute, Any, Any]
+COMPUTE: Final = Computing.COMPUTE
+
+Steps = Generator[Callable[[], Any] | Sleep | Computing, Any, Any]
+"""A step that is called talks to the cache or the database."""
 
 
 def miss(call: Call, found: Found) -> Steps:
     """Compute what was missed or is stale, and store it under a stamp taken before; the generator returns the value."""
     entry, group = call.entry, call.entry.group
     place = group.place
-    if call.options.timeout_ms < 0 or not (yield Io(transactions.may_fill)):
+    opened: Any = yield lambda: _allowed(call, found)
+    if opened is FORBIDDEN:
         recorder.refused(place.alias, group.name, place.tenant, "transaction")
         return (yield from _compute(call, None))
-    opened: Any = found.stamp
-    if opened is None:
-        opened = yield Io(lambda: _opened(call, "ask", found.seen))
+    if found.stamp is None:
         if found.state == "stale" and not isinstance(opened, Stamp):
             recorder.read(place.alias, group.name, place.tenant, "stale")
             call.tell("stale")
@@ -242,7 +246,7 @@ def miss(call: Call, found: Found) -> Steps:
             if isinstance(opened, Found):
                 return opened.value
         if opened is BUSY:
-            opened = yield Io(lambda: _opened(call, "join"))
+            opened = yield lambda: _opened(call, "join")
     if found.state == "stale":
         recorder.read(place.alias, group.name, place.tenant, "miss")
         recorder.missed(place.alias, group.name, place.tenant, "expired")
@@ -252,9 +256,20 @@ def miss(call: Call, found: Found) -> Steps:
 def refreshing(call: Call) -> Steps:
     """Compute whatever is cached, under a lease of its own; an invalidation meanwhile still refuses the value."""
     opened: Any = None
-    if call.options.timeout_ms >= 0 and (yield Io(transactions.may_fill)):
-        opened = yield Io(lambda: _opened(call, "take"))
+    if call.options.timeout_ms >= 0 and (yield transactions.may_fill):
+        opened = yield lambda: _opened(call, "take")
     return (yield from _compute(call, opened if isinstance(opened, Stamp) else None))
+
+
+FORBIDDEN: Final = object()
+"""What is computed now may not be stored."""
+
+
+def _allowed(call: Call, found: Found) -> Any:
+    """Return the stamp that a miss came with, or ask for one, unless what is computed now may not be stored."""
+    if call.options.timeout_ms < 0 or not transactions.may_fill():
+        return FORBIDDEN
+    return found.stamp or _opened(call, "ask", found.seen)
 
 
 def _opened(call: Call, mode: Mode, seen: Seen | None = None) -> Any:
@@ -268,7 +283,7 @@ def _opened(call: Call, mode: Mode, seen: Seen | None = None) -> Any:
     return opened
 
 
-def _wait(call: Call) -> Generator[Io | Sleep | Compute, Any, Any]:
+def _wait(call: Call) -> Steps:
     """
     Wait for whoever computes it, with growing pauses.
 
@@ -280,14 +295,14 @@ def _wait(call: Call) -> Generator[Io | Sleep | Compute, Any, Any]:
         yield Sleep(min(pause * random.uniform(0.7, 1.3), left))
         pause = min(pause * 1.5, 0.1)
         try:
-            found, is_held = yield Io(lambda: call.store.poll(call.entry))
+            found, is_held = yield lambda: call.store.poll(call.entry)
         except CacheAway:
             return None
         if found.state == "hit":
             call.tell("hit")
             return found
         if not is_held:
-            opened = yield Io(lambda: _opened(call, "ask"))
+            opened = yield lambda: _opened(call, "ask")
             if opened is not BUSY:
                 return opened
     return BUSY
@@ -297,13 +312,13 @@ def _compute(call: Call, stamp: Stamp | None) -> Steps:
     group = call.entry.group
     place, begun, stored = group.place, time.perf_counter(), False
     try:
-        value = yield Compute()
+        value = yield COMPUTE
         took = time.perf_counter() - begun
         call.pace.saw(took)
         recorder.computed(place.alias, group.name, place.tenant, took)
         call.tell("miss", took * 1000)
         if stamp is not None:
-            stored = yield Io(lambda: keep(call, stamp, value, took))
+            stored = yield lambda: keep(call, stamp, value, took)
         return value
     finally:
         if stamp is not None and stamp.is_leased and not stored:
@@ -359,9 +374,13 @@ def notes(took: float) -> dict[str, Any]:
     return {"at": round(time.time(), 3), "took": round(took * 1000, 1), "by": process_name(), "rel": config().release}
 
 
+@cache
 def process_name() -> str:
     """Return host and process id of whoever runs this."""
     return f"{_HOST}:{os.getpid()}"
+
+
+os.register_at_fork(after_in_child=process_name.cache_clear)
 
 
 def ttl_ms(options: Options) -> int:
@@ -392,13 +411,13 @@ def _run(call: Call, steps: Steps) -> Any:
             return end.value
         outcome, failure = None, None
         try:
-            if isinstance(step, Io):
-                outcome = step.run()
+            if step is COMPUTE:
+                with Computation(call.entry):
+                    outcome = call.compute()
             elif isinstance(step, Sleep):
                 time.sleep(step.seconds)
             else:
-                with computing(call.entry):
-                    outcome = call.compute()
+                outcome = step()
         except BaseException as error:  # noqa: BLE001 - handed into the generator, which ends what it began
             failure = error
 
@@ -421,15 +440,15 @@ async def _run_async(call: Call, steps: Steps) -> Any:
             return end.value
         outcome, failure = None, None
         try:
-            if isinstance(step, Io):
-                outcome = await sync_to_async(step.run, thread_sensitive=True)()
-            elif isinstance(step, Sleep):
-                await asyncio.sleep(step.seconds)
-            else:
-                with computing(call.entry):
+            if step is COMPUTE:
+                with Computation(call.entry):
                     outcome = call.compute()
                     if inspect.isawaitable(outcome):
                         outcome = await outcome
+            elif isinstance(step, Sleep):
+                await asyncio.sleep(step.seconds)
+            else:
+                outcome = await sync_to_async(step, thread_sensitive=True)()
         except BaseException as error:  # noqa: BLE001 - handed into the generator, which ends what it began
             failure = error
 

@@ -34,10 +34,13 @@ class Script:
         Cost:    one round trip; two on the first call after a server started.
         Raises:  CacheAway; ResponseError, for example when the server is full.
         """
-        identity, values = run_many(link, [(self, keys, args)], again=again, entries=entries)
-        if isinstance(values[0], ResponseError):
-            raise values[0]
-        return identity, values[0]
+        identity, (value,) = link.call(self.command(keys, args), again=again, entries=entries)
+        if isinstance(value, NoScriptError):
+            command = ("EVAL", self.text, len(keys), *keys, *args)
+            identity, (value,) = link.call(command, again=again, entries=entries)
+        if isinstance(value, ResponseError):
+            raise value
+        return identity, value
 
 
 def run_many(

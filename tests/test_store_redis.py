@@ -221,9 +221,9 @@ def test_fill_prunes_members_whose_values_are_gone(redis) -> None:
     with _client(redis, 1) as client:
         for name in client.keys(group.values + "*"):
             client.delete(name)
-        for branch in range(100, 300):
+        for branch in range(100, 500):
             numbers(1, branch)
-        assert client.zcard(group.index) < 200 + 20
+        assert client.zcard(group.index) < 400 + 20
 
 
 # --- values ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ ARGV[4]  bytes   token                ARGV[5]  bytes  the epochs of the stamp, j
 ARGV[6]  0 | 1   leased: the lease ends with the fill     ARGV[7]  int  ms that epochs must still live, 0 for ever
 ARGV[8]  0 | 1   only if no valid value is there (`add`)
 Returns  1 stored, 0 refused
-Cost     O(log n) and at most 56 dead members pruned; all keys share one hash tag
+Cost     O(log n) and at most 224 dead members pruned, once in sixteen calls; all keys share one hash tag
 ]]
 local life = tonumber(ARGV[7])
 
@@ -38,8 +38,8 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local timeout = tonumber(ARGV[2])
 local expiry = '+inf'
 if timeout > 0 then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', timeout)
-  expiry = string.format('%.0f', now + timeout)
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  expiry = now + timeout
 else
   redis.call('SET', KEYS[1], ARGV[1])
 end
@@ -60,13 +60,17 @@ elseif life == 0 then
 elseif left < life - 3600000 then
   redis.call('PEXPIRE', KEYS[3], life)
 end
-if clock[2] % 4 > 0 then return 1 end
+if clock[2] % 16 > 0 then return 1 end
 
--- one fill in four prunes: members past their time, and some of those whose values were evicted
-local dead = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 48)
+-- one fill in sixteen prunes: members past their time, and some of those whose values were evicted
+local dead = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 192)
 local values = string.sub(KEYS[1], 1, #KEYS[1] - #ARGV[3])
-for _, member in ipairs(redis.call('ZRANDMEMBER', KEYS[3], 8)) do
-  if redis.call('EXISTS', values .. member) == 0 then dead[#dead + 1] = member end
+local picked, names = redis.call('ZRANDMEMBER', KEYS[3], -32), {}
+for i, member in ipairs(picked) do names[i] = values .. member end
+if redis.call('EXISTS', unpack(names)) < #names then
+  for i, name in ipairs(names) do
+    if redis.call('EXISTS', name) == 0 then dead[#dead + 1] = picked[i] end
+  end
 end
 if #dead > 0 then redis.call('ZREM', KEYS[3], unpack(dead)) end
 return 1

@@ -197,6 +197,14 @@ class RedisStore(Keyspace, Store):
         granted, token, *epochs = value
         return Stamp(identity, tuple(epochs), token, mode != "fence") if granted else BUSY
 
+    def fill(self, fill: Fill) -> bool:
+        """Store one value under its stamp. Cost: 1 round trip."""
+        lua, keys, args = self._fill(fill)
+        try:
+            return lua.run(self.link, keys, args, again=not fill.only_if_absent, entries=True)[1] == 1
+        except ResponseError as error:
+            return self._done(error)
+
     def fill_many(self, fills: Sequence[Fill]) -> list[bool]:
         """Store values under their stamps. Cost: 1 round trip, one script a value."""
         return self.write_many(fills, ())

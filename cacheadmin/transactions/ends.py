@@ -16,7 +16,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import Atomic, get_connection
 
 from cacheadmin.transactions.own_sql import quiet, unseen
-from cacheadmin.transactions.state import ATTRIBUTE, Pending, State, in_transaction, state_of
+from cacheadmin.transactions.state import (
+    ATTRIBUTE,
+    Pending,
+    State,
+    in_transaction,
+    note_autocommit,
+    state_of,
+    watch_autocommit,
+)
 
 logger = logging.getLogger("cacheadmin")
 
@@ -100,6 +108,13 @@ def _forget(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
     return original(self)
 
 
+def _set_autocommit(original: Callable[..., Any], self: BaseDatabaseWrapper, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return original(self, *args, **kwargs)
+    finally:
+        note_autocommit(self)
+
+
 def _run_and_clear_commit_hooks(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
     # Before all callbacks of others. Autocommit is on again by now, so that delivering may query, for example the
     # list of tenants.
@@ -134,6 +149,7 @@ _HOOKS: Final = (
     (BaseDatabaseWrapper, "commit", _commit),
     (BaseDatabaseWrapper, "rollback", _forget),
     (BaseDatabaseWrapper, "close", _forget),
+    (BaseDatabaseWrapper, "set_autocommit", _set_autocommit),
     (BaseDatabaseWrapper, "run_and_clear_commit_hooks", _run_and_clear_commit_hooks),
     (Atomic, "__exit__", _exit),
 )
@@ -146,6 +162,7 @@ def install() -> None:
         if (owner, name) not in _originals:
             original = _originals[owner, name] = getattr(owner, name)
             setattr(owner, name, _hooked(original, hook))
+    watch_autocommit(begin=True)
 
 
 def _hooked(original: Callable[..., Any], hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -158,6 +175,7 @@ def _hooked(original: Callable[..., Any], hook: Callable[..., Any]) -> Callable[
 
 def uninstall() -> None:
     """Undo `install`."""
+    watch_autocommit(begin=False)
     while _originals:
         (owner, name), original = _originals.popitem()
         setattr(owner, name, original)

@@ -79,10 +79,34 @@ class State:
 
     def __del__(self) -> None:
         _writing.discard(id(self))
+        _begun.discard(id(self))
 
 
 _writing: set[int] = set()
 """Ids of the states whose transaction has written, of all threads: while it is empty, a read asks nothing else."""
+_begun: set[int] = {0}
+"""Ids of the states whose connection is not in autocommit, of all threads: while it is empty, a fill asks nothing else.
+
+Holds a 0, so that connections are looked at one by one, until the hooks that keep it are there.
+"""
+
+
+def watch_autocommit(*, begin: bool) -> None:
+    """Rely on `note_autocommit` being called from now on, or no more."""
+    if not begin:
+        _begun.add(0)
+        return
+    for connection in connections.all(initialized_only=True):
+        note_autocommit(connection)
+    _begun.discard(0)
+
+
+def note_autocommit(connection: BaseDatabaseWrapper) -> None:
+    """Note that a connection has entered or left autocommit. Each `atomic` block begins and ends with that."""
+    if connection.autocommit:
+        _begun.discard(id(getattr(connection, ATTRIBUTE, None)))
+    else:
+        _begun.add(id(state_of(connection)))
 
 
 def state_of(connection: BaseDatabaseWrapper) -> State:
@@ -102,6 +126,8 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _open() -> list[BaseDatabaseWrapper]:
+    if not _begun:
+        return []
     return [c for c in connections.all(initialized_only=True) if in_transaction(c)]
 
 
@@ -130,12 +156,13 @@ def may_fill() -> bool:
 
     False where `may_read` is, in any real transaction that is not READ COMMITTED, and after a query to a replica
     inside `replica_watch`.
-    Cost:    on PostgreSQL one SHOW a physical connection, the first time it is asked inside a transaction.
+    Cost:    a look at an empty set while no thread of the process is in a transaction; on PostgreSQL one SHOW a
+             physical connection, the first time it is asked inside one.
     """
     watch = _watch.get()
     if watch is not None and watch.was_asked:
         return False
-    return may_read() and all(map(_is_read_committed, _open()))
+    return not _begun or (may_read() and all(map(_is_read_committed, _open())))
 
 
 def _is_read_committed(connection: BaseDatabaseWrapper) -> bool:

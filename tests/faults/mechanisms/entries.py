@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cacheadmin import envelope, memory, reading
-from cacheadmin.reading import Compute, Io
+from cacheadmin.reading import COMPUTE
 from cacheadmin.store import BUSY
 from cacheadmin.store import redis as redis_store
 from cacheadmin.store.redis import RedisStore
@@ -49,10 +49,10 @@ def open_first() -> None:
     """The stamp is taken when the value has been computed."""
 
     def compute(call: Any, stamp: Any) -> Any:
-        value = yield Compute()
-        late = yield Io(lambda: reading._opened(call, "take"))
+        value = yield COMPUTE
+        late = yield lambda: reading._opened(call, "take")
         if isinstance(late, redis_store.Stamp):
-            yield Io(lambda: reading.keep(call, late, value, 0.0))
+            yield lambda: reading.keep(call, late, value, 0.0)
         return value
 
     reading._compute = compute
