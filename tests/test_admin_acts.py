@@ -411,7 +411,7 @@ def test_a_run_can_be_cancelled_and_keeps_what_is_done(admin, ruby, monkeypatch)
     assert admin.post(page("run_cancel", row.pk)).status_code == 302
 
 
-def test_a_run_whose_process_ended_is_shown_as_failed(admin):
+def test_a_run_whose_process_ended_is_shown_as_failed_and_written_down_by_the_next(admin, amira, rf):
     row = Activity.objects.create(
         kind="warm",
         source="user",
@@ -422,7 +422,12 @@ def test_a_run_whose_process_ended_is_shown_as_failed(admin):
         targets=[{"run": {"done": 7, "told_at": 1.0}}],
     )
     assert "Failed" in text_of(admin.get(page("run_detail", row.pk)))
-    assert runs.forget_silent() == 1
+    listed = text_of(admin.get(page("activity_list")))
+    assert "Failed" in listed.partition("amira")[2]
+    assert "Running" not in listed.partition("amira")[2]
+    request = rf.post("/")
+    request.user = amira
+    runs.start(request, lambda teller: None, kind="warm", what="the next one", tenants=[])
     row.refresh_from_db()
     assert row.state == "failed"
 

@@ -14,6 +14,7 @@ from console import (
     inline_of,
     make_run,
     make_shops,
+    make_user,
     page,
     pages_of,
     scope_of,
@@ -214,6 +215,48 @@ def test_find_opens_the_one_match_and_lists_more(admin, filled):
         assert admin.get(page("find"), {"q": text}).url == page("entry_detail", entry_of(filled)), text
     assert "Nothing begins with “zzz”" in text_of(admin.get(page("find"), {"q": "zzz"}))
     assert "Type the beginning" in text_of(admin.get(page("find")))
+
+
+def test_find_opens_the_entry_of_a_pasted_call(admin, filled):
+    entry = browser.entries("query", filled, "console_stock", search="branch=2").rows[0]
+    url = page("entry_detail", ids.entry_id("query", filled, "console_stock", entry.member))
+    for text in (
+        f"console_stock({filled}, 2)",
+        f"console.console_stock(tenant_id={filled}, branch=2)",
+        "console_stock(branch=2)",
+        "branch=2",
+        " branch=2, text='' ",
+    ):
+        assert admin.get(page("find"), {"q": text}).url == url, text
+    for text in (
+        "console_stock(branch=99)",
+        "branch='2'",
+        "console_stock(branch=__import__('os'))",
+        "(" * 300 + "=",
+        "a=9" * 90,
+    ):
+        assert "Nothing begins with" in text_of(admin.get(page("find"), {"q": text})), text
+
+
+def test_a_call_of_a_known_tenant_opens_what_happened_even_if_it_is_not_cached(admin, filled):
+    response = admin.get(page("find"), {"q": f"console_stock({filled}, branch=99)"}, follow=True)
+    assert response.status_code == 404
+    assert "Not cached now" in text_of(response)
+
+
+def test_a_call_opens_entries_of_ones_own_tenants_only(filled):
+    other = str(Tenant.objects.get(name="Gold & Sons").pk)
+    console_stock(other, 2)
+    bound = make_user("ruby", "view_keys", tenant=Tenant.objects.get(pk=filled))
+    response = bound.get(page("find"), {"q": "console_stock(branch=2)"})
+    entry = browser.entries("query", filled, "console_stock", search="branch=2").rows[0]
+    assert response.url == page("entry_detail", ids.entry_id("query", filled, "console_stock", entry.member))
+    assert "Nothing begins with" in text_of(bound.get(page("find"), {"q": f"console_stock({other}, 2)"}))
+
+
+def test_a_group_of_every_tenant_leads_to_its_function(admin, filled):
+    name = "console.console_stock"
+    assert admin.get(page("find"), {"q": "console_st"}).url == page("function_detail", name)
 
 
 def test_shared_groups_are_found_by_their_beginning(admin, filled):

@@ -121,6 +121,8 @@ class TestValidation:
 
     def test_a_name_that_is_taken_is_a_problem(self):
         assert [p.field for p in validate(rule(), taken=["items"])] == ["name"]
+        assert [p.field for p in validate(rule(name="x" * 100))] == []
+        assert "201 characters; at most 100" in validate(rule(name="x" * 201))[0].message
 
     def test_the_shops_own_rules_are_all_right(self):
         rules.forget_all()

@@ -160,7 +160,7 @@ def inform(request: HttpRequest, text: str) -> None:
 def record_recompute(request: HttpRequest, tenant: str | None, alias: str, view: EntryView, seconds: float) -> None:
     """Write down that one entry was computed anew."""
     user: Any = request.user
-    what = f"recomputed {view.group}: {view.arguments}"
+    what = f"recomputed {view.group}" + (f": {view.arguments}" if view.arguments else "")
     Activity.objects.create(
         kind=Activity.Kind.WARM,
         source=Activity.Source.USER,

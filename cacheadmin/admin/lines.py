@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from cacheadmin.admin import history, naming
+from cacheadmin.admin import history, naming, runs
 from cacheadmin.admin.access import Access
 from cacheadmin.models import Activity, Intent
 from cacheadmin.targets import Target
@@ -133,7 +133,7 @@ def line_of(row: Activity, access: Access) -> Line:
         targets=tuple(target for target in history.targets_of(row) if may_see(target, access)),
         entries=row.entries if is_all_mine else None,
         took_ms=row.took_ms,
-        state=row.state,
+        state=runs.state_of(row, runs.progress_of(row)),
         count=row.count,
         pk=row.pk,
     )

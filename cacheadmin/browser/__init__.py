@@ -8,7 +8,7 @@ from __future__ import annotations
 from .blast import Blast, blast
 from .counts import Away, GroupCount, PlaceCount, away, groups_of, indexed_aliases, place_count, registry_commands
 from .entries import STATES, EntryPage, EntryRow, State, entries
-from .entry import EntryView, Scope, entry, key_target, logical_key
+from .entry import EntryView, Scope, entry, key_target, logical_key, present
 from .plain import PlainKey, PlainPage, PlainValue, plain_keys, plain_value
 from .reach import covers, waiting_targets
 
@@ -38,6 +38,7 @@ __all__ = [
     "place_count",
     "plain_keys",
     "plain_value",
+    "present",
     "registry_commands",
     "waiting_targets",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -133,6 +133,21 @@ def entry(alias: str, tenant: str | None, group: str, name: str, *, waiting: Seq
         tags=tags,
         round_trips=2 if tags else 1,
     )
+
+
+def present(alias: str, group: str, name: str, tenants: Iterable[str | None]) -> list[str | None]:
+    """
+    Return those of some tenants that have an entry of this name in a group.
+
+    Cost:    1 round trip.
+    Raises:  CacheAway; UnknownAlias.
+    """
+    where, asked = store(alias), list(tenants)
+    if not isinstance(where, RedisStore) or not asked:
+        return []
+    keys = [Entry(where.place(tenant).group(group), name).key for tenant in asked]
+    replies = where.link.call(*(("EXISTS", key) for key in keys)).values
+    return [tenant for tenant, reply in zip(asked, replies, strict=True) if reply == 1]
 
 
 def _scopes(

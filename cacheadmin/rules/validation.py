@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from django.apps import apps
 from django.db.models import Model
@@ -23,6 +24,9 @@ from cacheadmin.rules.rule import (
     RuleTarget,
 )
 from cacheadmin.targets import from_pattern
+
+NAME_CHARS: Final = 100
+"""Characters of a rule's name: those of its column. The counters tell no longer ones apart by name."""
 
 
 def find_model(name: str | type[Model]) -> type[Model]:
@@ -63,6 +67,10 @@ def validate(rule: Rule, taken: Iterable[str] = ()) -> list[Problem]:
     problems = []
     if rule.name in set(taken):
         problems.append(Problem("name", f"There is another rule {rule.name!r}. Names are unique."))
+    if len(rule.name) > NAME_CHARS:
+        problems.append(
+            Problem("name", f"{rule.name[:40]!r}… has {len(rule.name)} characters; at most {NAME_CHARS} are counted.")
+        )
     try:
         model = find_model(rule.model)
     except InvalidRule as error:

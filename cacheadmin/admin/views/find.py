@@ -1,15 +1,16 @@
-"""Find: a tenant's name or id, a group, a full key. One match opens it."""
+"""Find: a tenant's name or id, a group, a full key, a call with its arguments. One match opens it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from cacheadmin import browser
-from cacheadmin.admin import ids, naming, paging
+from cacheadmin.admin import calls, ids, naming
 from cacheadmin.admin.pages import Crumb, Page
 from cacheadmin.conf import config
 from cacheadmin.exceptions import CacheAdminError
@@ -19,6 +20,9 @@ from cacheadmin.store import RedisStore, store
 from cacheadmin.tenancy import Everyone, Tenant, tenancy
 
 LIMIT = 20
+
+TENANTS_TRIED = 1000
+"""Tenants among whom the entry of a call is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +41,14 @@ class Find(Page):
     template_name = "cacheadmin/find.html"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Open the one match, or list up to 20 under three headings."""
-        text = request.GET.get("q", "").strip()[: paging.SEARCH_LENGTH]
+        """Open the one match, or list up to 20 under each of three headings."""
+        text = request.GET.get("q", "").strip()[: calls.LONGEST]
         found: list[tuple[str, list[Match]]] = []
         if text:
             found = [
                 (_("Tenants"), list(self._tenants(text))),
-                (_("Groups"), list(self._groups(text))),
-                (_("Entries"), list(self._entries(text))),
+                (_("Groups"), list(islice(self._groups(text), LIMIT))),
+                (_("Entries"), list(islice(chain(self._entries(text), self._called(text)), LIMIT))),
             ]
         matches = [match for _heading, listed in found for match in listed]
         if len(matches) == 1:
@@ -82,6 +86,14 @@ class Find(Page):
             if group.casefold().startswith(low):
                 url = self.url("cacheadmin_entry_list", ids.tenant_id(only), ids.group_id(alias, group))
                 yield Match(group, url, alias)
+        if only is None and tenancy().has_tenants:
+            functions = sorted(
+                (each.group, each.alias, each.name) for each in registry.values() if not getattr(each, "shared", False)
+            )
+            for group, alias, name in functions:
+                if group.casefold().startswith(low) and (alias, group) not in places:
+                    note = _("%(alias)s, all tenants") % {"alias": alias}
+                    yield Match(group, self.url("cacheadmin_function_detail", name), note)
 
     def _entries(self, text: str) -> Iterable[Match]:
         """Find an entry by its key, as callers write it or as Redis holds it."""
@@ -95,6 +107,34 @@ class Find(Page):
                     if view is not None:
                         url = self.url("cacheadmin_entry_detail", ids.entry_id(alias, tenant, group, name))
                         yield Match(view.arguments or group, url, f"{group}, {alias}")
+
+    def _called(self, text: str) -> Iterable[Match]:
+        """Find the entries that a call means: of the tenant it names, else of those the user may see."""
+        call = calls.parse(text)
+        for found in calls.entries_of(call) if call is not None else ():
+            function = found.function
+            alias, group = function.alias, function.group
+            if alias not in config().aliases:
+                continue
+            if not found.is_of_any:
+                # Also if it is not cached: its page tells what happened to it.
+                tenants = self.access.only([found.tenant])
+            else:
+                whose = [None] if function.may_fall_back else []
+                tried = self.access.only([*whose, *self._tried()])
+                tenants = (
+                    self.ask(lambda f=function, n=found.member, t=tried: browser.present(f.alias, f.group, n, t)) or []
+                )  # type: ignore[misc]
+            labels = naming.tenant_labels(tenants)
+            for tenant in tenants:
+                url = self.url("cacheadmin_entry_detail", ids.entry_id(alias, tenant, group, found.member))
+                yield Match(text, url, f"{group}, {alias}, {labels[tenant]}")
+
+    def _tried(self) -> list[str]:
+        allowed = self.access.tenants
+        if not isinstance(allowed, Everyone):
+            return sorted(allowed)[:TENANTS_TRIED]
+        return [tenant.id for tenant in islice(tenancy().list(), TENANTS_TRIED)]
 
 
 def _entry_names(where: RedisStore, text: str) -> Iterable[tuple[str | None, str, str]]:

@@ -168,6 +168,7 @@ class Invalidate(Page):
             lines=lines[:TOP],
             rest=_rest(lines[TOP:]),
             shows_tenants=len({line.tenant for line in lines}) > 1,
+            shows_reads=any(line.reads is not None for line in lines),
             steps=self._steps(targets, blast),
             button=self.button(formats.estimate(entries, not blast or blast.is_exact), entries),
             happens=self.happens(targets),
