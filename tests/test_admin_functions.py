@@ -17,7 +17,7 @@ from cacheadmin.connections import forget_links
 from cacheadmin.doctor import registry as doctor_registry
 from cacheadmin.functions import registry
 from cacheadmin.models import InvalidationRule
-from cacheadmin.overview import Figures
+from cacheadmin.overview import reach
 from cacheadmin.rules import Rule, all_rules
 from cacheadmin.stats import recorder, rollups
 from shop.inventory import inventory_list
@@ -88,7 +88,7 @@ def counted(shops):
 def lonely(monkeypatch):
     """A function that no rule drops and no argument ties to a tenant."""
     narrow = [rule for rule in all_rules() if all(target.kind != "tenant" for target in rule.targets)]
-    monkeypatch.setattr(worth, "all_rules", lambda: narrow)
+    monkeypatch.setattr(reach, "all_rules", lambda: narrow)
 
     def lonely_figures(year):
         return year
@@ -255,13 +255,51 @@ def test_a_rule_for_any_tag_may_reach_computed_tags() -> None:
         del registry[tagged.name]
 
 
-def test_advice_is_given_for_what_was_measured_only() -> None:
-    assert worth.advice(inventory_list, Figures(), 1) == []
-    rare = Figures(hit_ratio=0.1, requests=100.0, mean_compute=0.2)
-    assert worth.advice(inventory_list, rare, 1) == [
-        "Rarely hit: fewer distinct arguments, a longer timeout, or no cache."
-    ]
-    assert worth.advice(inventory_list, Figures(hit_ratio=0.1, requests=2.0), 1) == []
+@pytest.fixture
+def slow_key(shops, monkeypatch):
+    """An hour in which hardly any entry of the first shop's prices is read again, and those of lists all are."""
+    recorder.reset()
+    now = time.time()
+    for back in range(60, 0, -1):
+        monkeypatch.setattr(time, "time", lambda back=back: now - back * 60)
+        if back == 60:
+            rollups.measure()
+        for group, hits, misses in (("pricing_table", 1, 30), ("inventory_list", 29, 1)):
+            for _ in range(hits):
+                recorder.read("query", group, str(shops[0].pk), "hit", 400_000)
+            for _ in range(misses):
+                recorder.read("query", group, str(shops[0].pk), "miss", 400_000)
+                recorder.computed("query", group, str(shops[0].pk), 0.05)
+                recorder.filled("query", group, str(shops[0].pk), 1000)
+        assert recorder.flush()
+    monkeypatch.setattr(time, "time", lambda: now)
+
+
+def test_advice_stands_under_the_function_with_its_figures(admin, slow_key) -> None:
+    function = next(f for f in registry.values() if f.group == "pricing_table")
+    row = row_of(admin.get(URL, {"range": "3h"}), function.name)
+    assert "Its key varies too much: a tenant has about " in row
+    assert "100 of them are read again 3 times" in row
+    assert "−" not in row_of(admin.get(URL), inventory_list.name)
+    detail = admin.get(reverse("admin:cacheadmin_function_detail", args=[function.name])).content.decode()
+    assert detail.count("Its key varies too much") == 2  # of the function, and beside the tenant
+
+
+def test_saved_seconds_are_sorted_and_shown_an_hour(admin, slow_key) -> None:
+    html = admin.get(URL, {"o": "-saved", "range": "3h"}).content.decode()
+    first = re.search(r'<th scope="row" class="cacheadmin-function"><a[^>]*>([^<]+)', html)
+    assert first[1] == inventory_list.name
+    assert "Saved an hour" in html
+    assert re.search(r" 1 min \d+ s ", row_of(admin.get(URL), inventory_list.name))
+
+
+def test_without_counts_only_what_its_source_says_is_advised() -> None:
+    assert worth.advice(inventory_list, None, 1) == []
+    assert worth.advice(inventory_list, None, 0) == ["Add a rule: it is stale until its timeout."]
+
+
+def test_what_costs_more_than_it_spares_has_a_sign() -> None:
+    assert (worth.saved_text(-90), worth.saved_text(90), worth.saved_text(None)) == ("−1 min 30 s", "1 min 30 s", "–")
 
 
 # --- health ---------------------------------------------------------------------------------------------------------

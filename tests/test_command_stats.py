@@ -1,11 +1,13 @@
 """`manage.py cache_stats`."""
 
 import json
+import time
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from cacheadmin.stats import recorder
+from cacheadmin.management.commands import cache_stats
+from cacheadmin.stats import recorder, rollups
 
 pytestmark = pytest.mark.django_db
 
@@ -59,6 +61,82 @@ class TestFigures:
     def test_of_one_alias(self, run):
         said = json.loads(run("--alias", "default", "--format", "json"))
         assert {row["alias"] for row in said["groups"]} == {"default"}
+
+
+@pytest.fixture
+def advised(monkeypatch):
+    """Half an hour of what computes faster than it is read, and of a list that is worth its memory."""
+    now = time.time()
+    for back in range(30, 0, -1):
+        monkeypatch.setattr(time, "time", lambda back=back: now - back * 60)
+        if back == 30:
+            rollups.measure()
+        for group, seconds in (("cheap", 0.0001), ("inventory_list", 0.2)):
+            for _ in range(46):
+                recorder.read("query", group, "12", "hit", 400_000)
+            for _ in range(4):
+                recorder.read("query", group, "12", "miss", 400_000)
+                recorder.computed("query", group, "12", seconds)
+                recorder.filled("query", group, "12", 2000)
+        assert recorder.flush()
+    monkeypatch.setattr(time, "time", lambda: now)
+
+
+@pytest.mark.usefixtures("advised")
+class TestAdvice:
+    def test_as_text(self, run):
+        out = run("--advice", "--range", "1h")
+        groups, tenants, said = out.split("\n\n")
+        heads, best, worst = groups.splitlines()
+        assert heads.split()[:3] == ["Group", "Saved", "s/h"]
+        assert best.split()[:2] == ["inventory_list", "(query)"]
+        assert best.split()[3] == "92.0%"
+        assert float(best.split()[2]) == pytest.approx(30 * 46 * 0.2 * 2, rel=0.05)
+        assert worst.split()[0] == "cheap"
+        assert worst.split()[2].startswith("-")
+        assert [line.split()[:3] for line in tenants.splitlines()[1:]] == [
+            ["12:", "inventory_list", "(query)"],
+            ["12:", "cheap", "(query)"],
+        ]
+        assert said.splitlines()[0] == "cheap (query)"
+        assert said.splitlines()[1].startswith("    Do not cache it: computing takes 0.1 ms, reading the cache 0.3")
+        assert said.splitlines()[2] == "cheap (query, tenant 12)"
+
+    def test_as_json(self, run):
+        said = json.loads(run("--advice", "--range", "1h", "--format", "json"))
+        assert said["range_seconds"] == 3600
+        best, worst = said["groups"]
+        assert (best["group"], best["functions"], best["advice"]) == (
+            "inventory_list",
+            ["shop.inventory.inventory_list"],
+            [],
+        )
+        assert (best["hits"], best["mean_compute_seconds"], best["mean_bytes"]) == (1380, 0.2, 2000)
+        [advice] = worst["advice"]
+        assert advice["kind"] == "uncache"
+        assert advice["figures"]["mean_compute_seconds"] == 0.0001
+        assert advice["text"].startswith("Do not cache it")
+        assert {row["tenant"] for row in said["tenants"]} == {"12"}
+
+    def test_of_one_alias(self, run):
+        said = json.loads(run("--advice", "--alias", "default", "--format", "json"))
+        assert (said["groups"], said["tenants"]) == ([], [])
+
+    def test_a_broken_urlconf_is_said_and_does_not_keep_it_from_answering(self, run, monkeypatch, capsys):
+        def broken():
+            raise ImportError("No module named 'shop.gone'")
+
+        monkeypatch.setattr(cache_stats, "load_functions", broken)
+        call_command("cache_stats", "--advice", "--range", "1h")
+        told = capsys.readouterr()
+        assert "cheap (query)" in told.out
+        assert "No module named 'shop.gone'" in told.err
+
+
+def test_no_counts_are_no_advice(run):
+    recorder.reset()
+    assert "Nothing was computed by group in the last 3h." in run("--advice")
+    assert "too little was counted to say" in run("--advice")
 
 
 def test_no_reads_is_no_ratio(run):

@@ -10,7 +10,8 @@ from django.utils.translation import gettext as _
 
 from cacheadmin.admin.charts import Chart, Line, Sheet
 from cacheadmin.admin.series import begun, named, percents, results
-from cacheadmin.overview import Figures, Range
+from cacheadmin.overview import Advised, Range
+from cacheadmin.overview.advised import ask_facts
 from cacheadmin.overview.figures import figures, total
 from cacheadmin.overview.ranges import Span
 from cacheadmin.overview.rows import Allowed
@@ -32,7 +33,7 @@ class OneGroup:
     """The charts of a group, and its tenants by cost."""
 
     sheet: Sheet
-    tenants: list[tuple[str | None, Figures]]
+    tenants: list[Advised]
 
 
 def look(group: Group, within: Range, allowed: Allowed) -> OneGroup:
@@ -47,6 +48,7 @@ def look(group: Group, within: Range, allowed: Allowed) -> OneGroup:
     times = starts(step, max(span.since, span.now - DAY) if not isinstance(allowed, Everyone) else span.since, span.now)
     reader = Reader()
     born, marks = reader.born(), reader.marks(span.since, span.now)
+    lines, ask = reader.dropped(max(span.since, span.now - DAY), span.now), ask_facts(reader, span)
     active = reader.tenants(span.coarse, within.coarse, None if isinstance(allowed, Everyone) else allowed)
     asked: Later[Buckets] = (
         reader.groups(times, step) if isinstance(allowed, Everyone) else reader.groups_of(allowed, times, step)
@@ -58,8 +60,9 @@ def look(group: Group, within: Range, allowed: Allowed) -> OneGroup:
     second.run()
     minutes = span.minutes(span.both[0], span.now, born.value)
     found = [(tenant, total(n[group] for n in later.value.values() if group in n)) for tenant, later in by_tenant]
-    rows = [(tenant, figures(numbers, minutes)) for tenant, numbers in found if numbers is not None]
-    rows.sort(key=lambda row: -(row[1].cost or 0.0))
+    facts = ask(lines.value, minutes)
+    rows = [facts.advised(group, tenant, numbers, minutes) for tenant, numbers in found if numbers is not None]
+    rows.sort(key=lambda row: -(row.figures.cost or 0.0))
     counts = {start: names[group] for start, names in asked.value.items() if group in names}
     points = begun(series(list(times), step, counts, {}, born=born.value or span.now, now=span.now))
     ratio = Chart(

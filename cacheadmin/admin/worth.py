@@ -13,7 +13,17 @@ from cacheadmin.conf import cache_settings
 from cacheadmin.overview import Advised, Judged, Writer, sentence
 from cacheadmin.overview.reach import Function, rules, rules_of
 
-__all__ = ["Function", "advice", "rules", "rules_of", "sentences", "signature_text", "timeout_text", "where_is"]
+__all__ = [
+    "Function",
+    "advice",
+    "rules",
+    "rules_of",
+    "saved_text",
+    "sentences",
+    "signature_text",
+    "timeout_text",
+    "where_is",
+]
 
 WRITER: Final = Writer(formats.duration, formats.percent, formats.size, formats.number)
 
@@ -37,6 +47,11 @@ def advice(function: Function, counted: Advised | None, dropped_by: int) -> list
 def sentences(judged: Judged) -> list[str]:
     """Return in words what the counts of something advise."""
     return [sentence(each, WRITER) for each in judged.advice]
+
+
+def saved_text(seconds: float | None) -> str:
+    """Return seconds saved, with a sign where caching costs more than it spares."""
+    return f"−{formats.duration(seconds)}" if seconds is not None and seconds < 0 else formats.duration(seconds)
 
 
 def where_is(function: Function) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from ..stats import EVERY_TENANT, OTHER
@@ -118,6 +119,66 @@ def tenant_rows(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class GroupCounts:
+    """What was counted for groups over a range."""
+
+    sums: Mapping[Group, Numbers]
+    changes: Mapping[Group, float | None]
+    """Hit ratio of now less the range's median."""
+    minutes: float
+    """Of counting, behind `sums`."""
+    lines: list[DroppedLine]
+    day: float
+    """Minutes of counting behind `lines`."""
+    dropped: Mapping[Group, float]
+    """Invalidations a minute."""
+
+    def figures(self) -> dict[Group, Figures]:
+        """Return the figures of each group."""
+        return {
+            name: figures(
+                numbers, self.minutes, change=self.changes.get(name), invalidations=self.dropped.get(name, 0.0)
+            )
+            for name, numbers in self.sums.items()
+        }
+
+
+def ask_groups(reader: Reader, span: Span, alias: str | None, tenants: Allowed) -> Callable[[], GroupCounts]:
+    """Ask what each group counted; the answer is there once the reader has run."""
+    born = reader.born()
+    lines = reader.dropped(max(span.since, span.now - DAY), span.now)
+    recent: Later[Buckets[Group]]
+    coarse: Later[Buckets[Group]]
+    if isinstance(tenants, Everyone):
+        recent, coarse = reader.groups(span.recent, MINUTE), reader.groups(span.coarse, span.within.coarse)
+        since = span.coarse[0]
+    else:
+        latest = starts(TEN_MINUTES, span.now - TEN_MINUTES, span.now)
+        recent = reader.groups_of(tenants, latest, TEN_MINUTES)
+        coarse = reader.groups_of(tenants, span.both, span.within.both)
+        since = span.both[0]
+
+    def of_alias(name: Group) -> Group | None:
+        return name if name[1] != OTHER and alias in (None, name[0]) else None
+
+    def answer() -> GroupCounts:
+        by_time, newest = fold(coarse.value, of_alias), fold(recent.value, of_alias)
+        now = span.now_of(newest, born.value).buckets if isinstance(tenants, Everyone) else newest.values()
+        sums, day = summed(by_time.values()), max(span.since, span.now - DAY)
+        minutes = span.minutes(day, span.now, born.value)
+        return GroupCounts(
+            sums,
+            changes(by_time, summed(now)),
+            span.minutes(since, span.now, born.value),
+            lines.value,
+            minutes,
+            dropped_a_minute(lines.value, sums, tenants, day, minutes),
+        )
+
+    return answer
+
+
 def group_rows(
     within: Range = RANGES[DEFAULT_RANGE],
     *,
@@ -133,31 +194,7 @@ def group_rows(
     Cost:    one round trip; grows with the groups that were active, or with the tenants asked for.
     Raises:  CacheAway.
     """
-    span = Span(within, time.time() if now is None else now)
     reader = Reader()
-    born = reader.born()
-    lines = reader.dropped(max(span.since, span.now - DAY), span.now)
-    recent: Later[Buckets[Group]]
-    coarse: Later[Buckets[Group]]
-    if isinstance(tenants, Everyone):
-        recent, coarse = reader.groups(span.recent, MINUTE), reader.groups(span.coarse, within.coarse)
-        since = span.coarse[0]
-    else:
-        latest = starts(TEN_MINUTES, span.now - TEN_MINUTES, span.now)
-        recent = reader.groups_of(tenants, latest, TEN_MINUTES)
-        coarse = reader.groups_of(tenants, span.both, within.both)
-        since = span.both[0]
+    answer = ask_groups(reader, Span(within, time.time() if now is None else now), alias, tenants)
     reader.run()
-
-    def of_alias(name: Group) -> Group | None:
-        return name if name[1] != OTHER and alias in (None, name[0]) else None
-
-    by_time, newest = fold(coarse.value, of_alias), fold(recent.value, of_alias)
-    now_sums = summed(span.now_of(newest, born.value).buckets if isinstance(tenants, Everyone) else newest.values())
-    moved, sums = changes(by_time, now_sums), summed(by_time.values())
-    minutes, day = span.minutes(since, span.now, born.value), max(span.since, span.now - DAY)
-    dropped = dropped_a_minute(lines.value, sums, tenants, day, span.minutes(day, span.now, born.value))
-    return {
-        name: figures(numbers, minutes, change=moved.get(name), invalidations=dropped.get(name, 0.0))
-        for name, numbers in sums.items()
-    }
+    return answer().figures()

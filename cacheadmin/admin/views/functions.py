@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Row:
     where: str
     figures: Figures
     saved: float | None
+    """Seconds an hour; below 0 the site would be faster without."""
+    saved_text: str
     held: Held | None
     timeout: str
     is_warmed: bool
@@ -70,7 +73,7 @@ class Row:
             "entries": None if self.held is None else self.held.entries,
             "size": None if self.held is None else self.held.size_bytes,
         }[field]
-        return value if value is not None else (2.0 if field == "ratio" else -1.0)
+        return value if value is not None else (2.0 if field == "ratio" else -math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class TenantRow:
     figures: Figures
     requests: str
     misses: str
+    saved: str
+    advice: Sequence[str]
 
 
 def held_by(page: Page, alias: str | None) -> dict[Key, Held] | None:
@@ -163,7 +168,8 @@ class FunctionList(Page):
                     url=self.url("cacheadmin_function_detail", function.name),
                     where=worth.where_is(function),
                     figures=counted.figures if counted else NOTHING,
-                    saved=counted.judged.gains.saved_seconds_per_hour if counted else None,
+                    saved=(saved := counted.judged.gains.saved_seconds_per_hour if counted else None),
+                    saved_text=worth.saved_text(saved),
                     held=held.get(key, Held(0, 0, 0, False)) if held is not None else None,
                     timeout=worth.timeout_text(function),
                     is_warmed=function.warm_with is not None,
@@ -265,7 +271,7 @@ class FunctionDetail(Page):
     def _strip(self, advised: Advised | None, held: Held | None) -> list[Figure]:
         numbers = advised.figures if advised else NOTHING
         gained = advised.judged.gains.saved_seconds_per_hour if advised else None
-        saved, _space, saved_unit = formats.signed(gained).partition(" ")
+        saved, _space, saved_unit = worth.saved_text(gained).partition(" ")
         cost, _space, cost_unit = formats.duration(numbers.cost).partition(" ")
         compute, _space, unit = formats.duration(numbers.mean_compute).partition(" ")
         moved = formats.points(numbers.change) if numbers.change and abs(numbers.change) >= 0.0005 else ""
@@ -289,21 +295,23 @@ class FunctionDetail(Page):
             ),
         ]
 
-    def _tenants(self, function: worth.Function, found: Sequence[tuple[str | None, Figures]]) -> list[TenantRow]:
-        labels = naming.tenant_labels(tenant for tenant, _figures in found)
+    def _tenants(self, function: worth.Function, found: Sequence[Advised]) -> list[TenantRow]:
+        labels = naming.tenant_labels(each.tenant for each in found)
         return [
             TenantRow(
-                label=labels[tenant],
+                label=labels[each.tenant],
                 url=self.url(
-                    "cacheadmin_entry_list", ids.tenant_id(tenant), ids.group_id(function.alias, function.group)
+                    "cacheadmin_entry_list", ids.tenant_id(each.tenant), ids.group_id(function.alias, function.group)
                 ),
-                scope=ids.scope_id(Target("group", function.group, tenant, function.alias)),
-                figures=counted,
-                requests=a_minute(counted.requests),
-                misses=a_minute(counted.misses),
+                scope=ids.scope_id(Target("group", function.group, each.tenant, function.alias)),
+                figures=each.figures,
+                requests=a_minute(each.figures.requests),
+                misses=a_minute(each.figures.misses),
+                saved=worth.saved_text(each.judged.gains.saved_seconds_per_hour),
+                advice=worth.sentences(each.judged),
             )
-            for tenant, counted in found
-            if self.access.sees(tenant)
+            for each in found
+            if self.access.sees(each.tenant)
         ]
 
     def _rule_url(self, rule: Rule) -> str:

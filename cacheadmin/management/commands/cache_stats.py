@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 from argparse import ArgumentParser
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from ... import outbox
-from ...overview import DEFAULT_RANGE, RANGES, stats_report
+from ...overview import DEFAULT_RANGE, RANGES, Advised, Writer, advice_report, sentence, stats_report
+from ...stats import EVERY_TENANT
+from ...warming.runs import load_functions
 from ..base import CacheCommand, check_alias, count, number, percent, seconds, size
 
 ROWS_SHOWN: Final = 20
 
+WRITER: Final = Writer(seconds, percent, size, number)
+
 HEADS: Final = ("Hit ratio", "Change", "Reads/min", "Misses/min", "Cost s/min", "Saved s/min", "Mean", "Invalid./min")
+
+WORTH_HEADS: Final = (*("Saved s/h", "Hit ratio", "Mean", "Reading s/h", "Value", "Lives", "Holds", "Saved s/h a MB"),)
 
 
 class Command(CacheCommand):
@@ -25,11 +31,17 @@ class Command(CacheCommand):
         """Take the span of time and the alias."""
         parser.add_argument("--range", choices=RANGES, default=DEFAULT_RANGE, help=f"Default: {DEFAULT_RANGE}.")
         self.add_alias(parser)
+        parser.add_argument(
+            "--advice", action="store_true", help="What each cached function saves, and what to change about it."
+        )
         self.add_format(parser)
 
     def handle(self, **options: Any) -> None:
         """Read and print."""
         check_alias(options["alias"])
+        if options["advice"]:
+            self._advise(options)
+            return
         report = stats_report(RANGES[options["range"]], alias=options["alias"])
         waiting = outbox.pending()
         if options["format"] == "json":
@@ -43,6 +55,57 @@ class Command(CacheCommand):
         self._tell_aliases(report["aliases"])
         self._tell_figures("Group", report["groups"], lambda row: f"{_named(row['group'])} ({row['alias']})", options)
         self._tell_figures("Tenant", report["tenants"], lambda row: _named(row["tenant"]), options)
+
+    def _advise(self, options: Mapping[str, Any]) -> None:
+        try:
+            load_functions()
+        except Exception as error:  # noqa: BLE001 - whatever a site's URLconf may raise when it is imported
+            self.warn(f"The URLconf cannot be imported, so timeouts of its functions are not known: {error}")
+        found = advice_report(RANGES[options["range"]], alias=options["alias"])
+        if options["format"] == "json":
+            self.emit(found.to_json(lambda advice: sentence(advice, WRITER)))
+            return
+        self._tell_worth("Group", found.groups, lambda each: f"{_named(each.group)} ({each.alias})", options)
+        self._tell_worth(
+            "Tenant", found.tenants, lambda each: f"{_named(each.tenant)}: {_named(each.group)} ({each.alias})", options
+        )
+        said = [each for each in (*found.groups, *found.tenants) if each.judged.advice]
+        self.say()
+        if not said:
+            self.say("No advice: all is well, or too little was counted to say.")
+        for each in said:
+            whose = "" if each.tenant == EVERY_TENANT else f", tenant {_named(each.tenant)}"
+            self.say(f"{', '.join(each.functions) or each.group} ({each.alias}{whose})")
+            for advice in each.judged.advice:
+                self.say(f"    {sentence(advice, WRITER)}")
+
+    def _tell_worth(
+        self, head: str, rows: list[Advised], name: Callable[[Advised], str], options: Mapping[str, Any]
+    ) -> None:
+        if head == "Tenant":
+            self.say()
+        if not rows:
+            self.say(f"Nothing was computed by {head.lower()} in the last {options['range']}.")
+            return
+        shown = []
+        for each in rows[:ROWS_SHOWN]:
+            of = each.judged.gains
+            shown.append(
+                (
+                    name(each),
+                    _rate(of.saved_seconds_per_hour),
+                    percent(of.hit_ratio),
+                    seconds(of.mean_compute_seconds),
+                    _rate(of.overhead_seconds_per_hour),
+                    size(of.mean_bytes),
+                    seconds(of.residence_seconds),
+                    size(of.held_bytes),
+                    _rate(of.saved_per_megabyte),
+                )
+            )
+        self.table((head, *WORTH_HEADS), shown, right=" >>>>>>>>")
+        if len(rows) > ROWS_SHOWN:
+            self.say(f"and {len(rows) - ROWS_SHOWN:,} more; --format json has them.")
 
     def _tell_now(self, now: Mapping[str, Any]) -> None:
         def of(name: str) -> Any:
@@ -127,6 +190,8 @@ def _sentence(note: Mapping[str, Any]) -> str:
 def _rate(value: float | None) -> str:
     if value is None:
         return "–"
+    if value < 0:
+        return f"-{_rate(-value)}"
     return f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
