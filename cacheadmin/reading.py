@@ -154,6 +154,18 @@ class Computation:
         _frames.reset(self._token)
 
 
+class OutsideComputation:
+    """Take what happens in the `with` block for nobody's computation, as if another process did it (tests)."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        self._token = _frames.set(())
+
+    def __exit__(self, *_: object) -> None:
+        _frames.reset(self._token)
+
+
 def may_be_part(place: Place) -> bool:
     """
     Say whether what is being computed may be made of cached values of this place.
