@@ -4,13 +4,15 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from cacheadmin import prometheus
-from cacheadmin.stats import LATENCY_BOUNDS_US, Delta, recorder
+from cacheadmin.prometheus import counting, metrics, names
+from cacheadmin.stats import EVENTS, LATENCY_BOUNDS_US, Delta, recorder
 
 
 @pytest.fixture(autouse=True)
-def _known_groups(monkeypatch):
-    """Begin with no group known and the counters of this process as they are: tests look at differences."""
-    monkeypatch.setattr(prometheus, "_known", set())
+def _known_names(monkeypatch):
+    """Begin with no group and no tenant known, and the counters as they are: tests look at differences."""
+    monkeypatch.setattr(counting, "groups", names.Groups())
+    monkeypatch.setattr(counting, "tenants", names.Tenants())
     recorder.reset()
 
 
@@ -70,28 +72,28 @@ def test_a_flush_is_added_under_alias_group_and_result():
 
 def test_groups_beyond_the_bound_are_other_and_their_sum_is_exact():
     before = exported()
-    counts = {("query", f"many{number}", "12"): [1] + [0] * 20 for number in range(1000)}
-    prometheus.count(Delta(counts=counts))
-    prometheus.count(Delta(counts=counts))
+    counts = {("query", f"many{number}", "12"): [1] + [0] * (len(EVENTS) - 1) for number in range(1000)}
+    counting.count(Delta(counts=counts))
+    counting.count(Delta(counts=counts))
     found = {name: value for name, value in grown(before).items() if name[0] == "cacheadmin_reads_total"}
-    assert len(found) == prometheus.GROUPS + 1
-    assert found["cacheadmin_reads_total", "query", "other", "hit"] == 2.0 * (1000 - prometheus.GROUPS)
+    assert len(found) == names.MOST_GROUPS + 1
+    assert found["cacheadmin_reads_total", "query", "other", "hit"] == 2.0 * (1000 - names.MOST_GROUPS)
     assert sum(found.values()) == 2000.0
 
 
 def test_no_tenant_becomes_a_label():
-    prometheus.count(Delta(counts={("query", "sales", "tenant-4711"): [1] * 21}))
+    counting.count(Delta(counts={("query", "sales", "tenant-4711"): [1] * len(EVENTS)}))
     assert not [name for name in exported() if "tenant-4711" in name]
 
 
 def test_every_exported_bucket_is_one_that_is_counted():
-    assert set(prometheus.BUCKETS_US) <= set(LATENCY_BOUNDS_US)
+    assert set(metrics.BUCKETS_US) <= set(LATENCY_BOUNDS_US)
 
 
 def test_observing_many_at_once_is_observing_them_one_by_one():
     registry = CollectorRegistry()
-    one = prometheus.CountedHistogram("one", "x", registry=registry, buckets=(0.1, 1.0))
-    many = prometheus.CountedHistogram("many", "x", registry=registry, buckets=(0.1, 1.0))
+    one = metrics.CountedHistogram("one", "x", registry=registry, buckets=(0.1, 1.0))
+    many = metrics.CountedHistogram("many", "x", registry=registry, buckets=(0.1, 1.0))
     for amount, count in ((0.05, 3), (0.1, 2), (0.5, 1), (7.0, 4)):
         many.observe_many(amount, count)
         for _ in range(count):
@@ -111,14 +113,13 @@ def test_observing_many_at_once_is_observing_them_one_by_one():
 def test_installing_twice_counts_once():
     prometheus.install()
     prometheus.install()
-    assert recorder.sinks.count(prometheus.count) == 1
+    assert recorder.sinks.count(counting.count) == 1
 
 
 def test_every_metric_wears_our_prefix_and_a_base_unit():
-    names = {metric.name for metric in REGISTRY.collect() if "cacheadmin" in metric.name}
-    assert names == {
+    found = {metric.name: metric.type for metric in REGISTRY.collect() if "cacheadmin" in metric.name}
+    assert {name for name, kind in found.items() if kind == "counter"} == {
         "cacheadmin_reads",
-        "cacheadmin_read_seconds",
         "cacheadmin_misses",
         "cacheadmin_computations",
         "cacheadmin_compute_seconds",
@@ -127,4 +128,19 @@ def test_every_metric_wears_our_prefix_and_a_base_unit():
         "cacheadmin_refused_fills",
         "cacheadmin_lease_waits",
         "cacheadmin_invalidations",
+        "cacheadmin_dropped_entries",
+        "cacheadmin_tenant_reads",
+        "cacheadmin_tenant_compute_seconds",
+        "cacheadmin_server_evicted_keys",
+    }
+    assert {name for name, kind in found.items() if kind != "counter"} == {
+        "cacheadmin_read_seconds",
+        "cacheadmin_server_up",
+        "cacheadmin_server_memory_bytes",
+        "cacheadmin_server_memory_limit_bytes",
+        "cacheadmin_server_clients",
+        "cacheadmin_database_keys",
+        "cacheadmin_outbox_waiting",
+        "cacheadmin_relay_lag_seconds",
+        "cacheadmin_breakers_open",
     }

@@ -1,6 +1,8 @@
 """The recorder and the roll-ups: nothing lost, nothing twice, bounded, cheap."""
 
+import collections
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,10 +14,13 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.test import override_settings
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from cacheadmin.connections import Link, link
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.stats import EVENTS, EVERY_TENANT, INDEX, OTHER, Delta, layout, recorder, recording, rollups, sending
+from cacheadmin.stats.counts import MISS_REASONS, REFUSE_REASONS, RESULTS, SOURCES
 from cacheadmin.stats.history import DroppedLine, Reader
 
 NOW = 1_795_000_200
@@ -85,7 +90,7 @@ def caches_at(server):
 def test_each_call_counts_its_own_event(deltas):
     for result in ("hit", "hit", "stale", "miss", "bypassed", "error"):
         recorder.read("default", "sales", "12", result)
-    for reason in ("absent", "invalidated", "expired", "undecodable", "foreign"):
+    for reason in ("absent", "invalidated", "expired", "undecodable", "foreign", "cold", "evicted"):
         recorder.missed("default", "sales", "12", reason)
     for reason in ("epoch", "full", "size", "transaction", "condition"):
         recorder.refused("default", "sales", "12", reason)
@@ -94,6 +99,8 @@ def test_each_call_counts_its_own_event(deltas):
     recorder.filled("default", "sales", "12", 24)
     recorder.waited("default", "sales", "12")
     recorder.invalidated("default", "12", "group sales", "rule", "sale")
+    recorder.dropped("default", "sales", "12", 38)
+    recorder.dropped("default", "stock", "12", 0)
     recorder.flush()
     assert [d.counts for d in deltas] == [
         {
@@ -119,6 +126,9 @@ def test_each_call_counts_its_own_event(deltas):
                 refused_size=1,
                 refused_transaction=1,
                 refused_condition=1,
+                missed_cold=1,
+                missed_evicted=1,
+                dropped=38,
             )
         }
     ]
@@ -149,17 +159,22 @@ def test_a_flush_hands_over_what_is_new_and_nothing_when_nothing_is(deltas):
 
 
 def test_no_count_is_lost_while_threads_count_and_another_flushes(deltas):
-    each, threads = 40_000, 4
-    ready, done = threading.Barrier(threads + 1), threading.Event()
+    threads, flushes = 4, 50
+    ready, enough = threading.Barrier(threads + 1), threading.Event()
+    counted = [0] * threads
 
     def count(number):
         ready.wait()
-        for i in range(each):
-            recorder.read("default", f"group{i % 7}", str(number), "hit", 100_000)
+        while not enough.is_set():
+            for i in range(700):
+                recorder.read("default", f"group{i % 7}", str(number), "hit", 100_000)
+            counted[number] += 700
 
     def flush():
-        while not done.is_set():
+        ready.wait()
+        while len(deltas) < flushes:  # each with counts of threads that go on meanwhile
             recorder.flush()
+        enough.set()
 
     workers = [threading.Thread(target=count, args=(n,)) for n in range(threads)]
     flusher = threading.Thread(target=flush)
@@ -168,17 +183,14 @@ def test_no_count_is_lost_while_threads_count_and_another_flushes(deltas):
     try:
         for thread in (*workers, flusher):
             thread.start()
-        ready.wait()
-        for thread in workers:
+        for thread in (*workers, flusher):
             thread.join()
     finally:
         sys.setswitchinterval(switch)
-        done.set()
-        flusher.join()
     recorder.flush()
-    assert sum(n[INDEX["hit"]] for d in deltas for n in d.counts.values()) == each * threads
-    assert sum(sum(d.latency["default"]) for d in deltas if d.latency) == each * threads
-    assert len(deltas) > 1
+    assert sum(n[INDEX["hit"]] for d in deltas for n in d.counts.values()) == sum(counted)
+    assert sum(sum(d.latency["default"]) for d in deltas if d.latency) == sum(counted)
+    assert all(counted)
 
 
 def test_a_thread_that_has_ended_is_counted_and_then_forgotten(deltas):
@@ -514,6 +526,7 @@ def test_a_release_is_marked_when_any_process_sees_it_first(clock):
     assert marks() == [("deploy", "2026.11.2", "*", 0), ("deploy", "2026.11.3", "*", 5)]
 
 
+@pytest.mark.django_db
 def test_a_server_that_goes_and_another_that_comes_are_marked(fresh_server, clock, monkeypatch):
     port = free_port()
     server = fresh_server(port=port)
@@ -561,49 +574,87 @@ def test_memory_is_measured_once_a_minute_by_one_process(clock, round_trips, red
 # --- processes ------------------------------------------------------------------------------------------------------
 
 WORKERS = """
-import os, signal, sys, threading, time
-from cacheadmin import prometheus
+import collections, json, os, random, signal, sys, threading
+import django
+django.setup()
+from cacheadmin.conf import config
 from cacheadmin.stats import recorder
-prometheus.install()
-counted = {"hit": 0, "miss": 0}
+from cacheadmin.stats.counts import MISS_REASONS, REFUSE_REASONS, RESULTS, SOURCES
+
+ENOUGH = 13_000
 recorder.read("default", "parent", None, "hit")        # not flushed: the parent's, not its children's
 
 def work(number):
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    def count(result):
-        n = 0
+    counted, enough = [collections.Counter(), collections.Counter()], threading.Semaphore(0)
+
+    def count(mine, seed):
+        chance, told = random.Random(seed), False
         while not stop.is_set():
-            for i in range(50):
-                recorder.read("default", f"group{i % 3}", str(number), result, 300_000)
-                recorder.invalidated("query", str(number), "group x", "rule", "r") if i == 0 else None
-            n += 50
-            time.sleep(0.001)
-        counted[result] = n
-    threads = [threading.Thread(target=count, args=(r,)) for r in counted]
+            for i in range(100):
+                alias, group = chance.choice(("default", "query")), f"group{i % 7}"
+                tenant = str(chance.randrange(50))
+                result = chance.choices(RESULTS, (80, 2, 14, 2, 2))[0]
+                recorder.read(alias, group, tenant, result, 300_000)
+                mine[result] += 1
+                mine["alias", alias] += 1
+                mine["group", alias, group] += 1
+                mine["tenant", tenant] += 1
+                if result == "miss":
+                    reason = chance.choice(MISS_REASONS)
+                    recorder.missed(alias, group, tenant, reason)
+                    mine["missed_" + reason] += 1
+                    recorder.computed(alias, group, tenant, 0.25)
+                    mine["computed"] += 1
+                    if chance.random() < 0.9:
+                        recorder.filled(alias, group, tenant, 1000)
+                        mine["filled"] += 1
+                    else:
+                        refusal = chance.choice(REFUSE_REASONS)
+                        recorder.refused(alias, group, tenant, refusal)
+                        mine["refused_" + refusal] += 1
+                if i % 50 == 0:
+                    source = chance.choice(SOURCES)
+                    recorder.waited(alias, group, tenant)
+                    recorder.invalidated(alias, tenant, "group " + group, source, "r")
+                    recorder.dropped(alias, group, tenant, 3)
+                    mine["waited"] += 1
+                    mine["source", source] += 1
+                    mine["dropped"] += 3
+            mine["reads"] += 100
+            if not told and mine["reads"] >= ENOUGH:
+                told = True
+                enough.release()
+
+    threads = [threading.Thread(target=count, args=(mine, number * 2 + i)) for i, mine in enumerate(counted)]
     [t.start() for t in threads]
+    [enough.acquire() for _ in threads]
     os.write(1, f"{os.getpid()}\\n".encode())  # one write: lines of several processes must not mix
     [t.join() for t in threads]
-    os.write(1, f"{number} {counted['hit']} {counted['miss']}\\n".encode())
+    total = counted[0] + counted[1]
+    line = json.dumps([["/".join(k) if isinstance(k, tuple) else k, n] for k, n in total.items()]) + "\\n"
+    os.write(1, line.encode())
     sys.exit(0)
 
-for number in range(3):
+for number in range(4):
     if os.fork() == 0:
         work(number)
-for _ in range(3):
+for _ in range(4):
     os.wait()
 """
 
 
 @pytest.mark.slow
 def test_roll_ups_prometheus_and_the_truth_agree_over_workers_that_are_terminated(tmp_path, redis_server):
+    """Four workers of two threads count 100,000 reads and more, flush meanwhile, and end by SIGTERM in the middle."""
     metrics = tmp_path / "metrics"
     metrics.mkdir()
     root = Path(__file__).parent.parent
     env = os.environ | {
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]),
-        "SHOP_DEMO": "1",
+        "SHOP_DEMO": "1",  # flushes every 3 s
         "PYTHONWARNINGS": "ignore",
     }
     began = time.time()
@@ -611,57 +662,81 @@ def test_roll_ups_prometheus_and_the_truth_agree_over_workers_that_are_terminate
         [sys.executable, "-c", WORKERS], env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        children = [int(process.stdout.readline()) for _ in range(3)]
-        time.sleep(4)  # longer than FLUSH_SECONDS, so that flushes in the middle of counting are part of it
+        children = [int(process.stdout.readline()) for _ in range(4)]
+        time.sleep(max(0.0, began + 4 - time.time()))  # longer than FLUSH_SECONDS: some flush in the middle
         for child in children:
             os.kill(child, signal.SIGTERM)
         said, _ = process.communicate(timeout=30)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    truth = {words[0]: (int(words[1]), int(words[2])) for words in map(str.split, said.splitlines())}
-    assert sorted(truth) == ["0", "1", "2"]
+    truth = collections.Counter()
+    for line in said.splitlines():
+        truth.update(dict(json.loads(line)))
+    truth.update({"reads": 1, "hit": 1, "alias/default": 1, "group/default/parent": 1})  # the parent's own
+    assert len(said.splitlines()) == 4
+    assert truth["reads"] > 100_000
+
     minutes = layout.starts(60, began, time.time())
     [groups, tenants, totals] = ask(
         ("groups", minutes, 60), ("tenants", minutes, 60), ("totals", 60, began, time.time())
     )
-    hit, miss, dropped = INDEX["hit"], INDEX["miss"], INDEX["invalidated"]
-    by_tenant = {
-        tenant: tuple(
-            sum(names.get(("default", tenant), numbers())[event] for names in tenants.values()) for event in (hit, miss)
-        )
-        for tenant in truth
+    everything = [sum(column) for column in zip(*(n for c in totals.counts.values() for n in c.values()), strict=True)]
+    rolled_up = {event: number for event, number in zip(EVENTS, everything, strict=True) if number}
+    assert rolled_up == {
+        **{event: truth[event] for event in EVENTS if truth[event]},
+        "compute_us": truth["computed"] * 250_000,
+        "filled_bytes": truth["filled"] * 1000,
+        "invalidated": truth["waited"],
     }
-    assert by_tenant == truth
-    hits, misses = sum(h for h, _ in truth.values()), sum(m for _, m in truth.values())
-    sums = [sum(column) for column in zip(*(n for c in totals.counts.values() for n in c.values()), strict=True)]
-    assert (sums[hit], sums[miss]) == (hits + 1, misses)  # and the parent's own
-    assert sums[dropped] == (hits + misses) // 50
-    assert sum(sum(names["default"]) for names in totals.latency.values()) == hits + misses
+    assert sum(sum(n) for c in totals.latency.values() for n in c.values()) == truth["reads"] - 1
 
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.multiprocess import MultiProcessCollector
+    def reads(numbers):
+        return sum(numbers[INDEX[result]] for result in RESULTS)
 
+    by_name = collections.Counter()
+    for bucket in (*groups.values(), *tenants.values()):
+        for (alias, name), numbers in bucket.items():
+            kind = f"group/{alias}/{name}" if name and not name.isdigit() else f"tenant/{name}"
+            by_name[kind] += reads(numbers)
+    by_name.pop("tenant/None")
+    assert by_name == {name: n for name, n in truth.items() if name.startswith(("group/", "tenant/"))}
+
+    samples = exported(metrics)
+    assert summed(samples, "cacheadmin_reads_total", "result") == {r: truth[r] for r in RESULTS}
+    assert summed(samples, "cacheadmin_reads_total", "alias") == {a: truth[f"alias/{a}"] for a in ("default", "query")}
+    assert summed(samples, "cacheadmin_reads_total", "alias", "group") == {
+        tuple(name.split("/")[1:]): n for name, n in truth.items() if name.startswith("group/")
+    }
+    assert summed(samples, "cacheadmin_misses_total", "reason") == {r: truth[f"missed_{r}"] for r in MISS_REASONS}
+    assert summed(samples, "cacheadmin_refused_fills_total", "reason") == {
+        r: truth[f"refused_{r}"] for r in REFUSE_REASONS
+    }
+    assert summed(samples, "cacheadmin_invalidations_total", "source") == {s: truth[f"source/{s}"] for s in SOURCES}
+    for metric, number in {
+        "cacheadmin_computations_total": truth["computed"],
+        "cacheadmin_compute_seconds_total": truth["computed"] * 0.25,
+        "cacheadmin_fills_total": truth["filled"],
+        "cacheadmin_filled_bytes_total": truth["filled"] * 1000,
+        "cacheadmin_lease_waits_total": truth["waited"],
+        "cacheadmin_dropped_entries_total": truth["dropped"],
+        "cacheadmin_read_seconds_count": truth["reads"] - 1,
+    }.items():
+        assert summed(samples, metric) == {(): pytest.approx(number)}, metric
+
+
+def exported(metrics):
+    """What a scrape of these processes would give: [(name, labels, value)]."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(metrics))
-    samples = {
-        (s.name, tuple(sorted(s.labels.items()))): s.value for metric in registry.collect() for s in metric.samples
-    }
-    exported = {
-        result: sum(
-            v
-            for (name, labels), v in samples.items()
-            if name == "cacheadmin_reads_total" and ("result", result) in labels
-        )
-        for result in ("hit", "miss")
-    }
-    assert exported == {"hit": hits + 1, "miss": misses}
-    assert samples["cacheadmin_invalidations_total", (("alias", "query"), ("source", "rule"))] == (hits + misses) // 50
-    assert samples["cacheadmin_read_seconds_count", (("alias", "default"),)] == hits + misses
-    by_group = {
-        group: sum(names[("default", group)][hit] for names in groups.values() if ("default", group) in names)
-        for group in ("group0", "group1", "group2")
-    }
-    for group, count in by_group.items():
-        labels = (("alias", "default"), ("group", group), ("result", "hit"))
-        assert samples["cacheadmin_reads_total", labels] == count
+    return [(s.name, s.labels, s.value) for metric in registry.collect() for s in metric.samples]
+
+
+def summed(samples, name, *labels):
+    """The samples of a metric added up by some of its labels."""
+    found = collections.Counter()
+    for sample, of, value in samples:
+        if sample == name:
+            key = tuple(of[label] for label in labels)
+            found[key[0] if len(key) == 1 else key] += value
+    return found

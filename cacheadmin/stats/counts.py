@@ -9,13 +9,19 @@ from typing import Final, Literal, TypeAlias
 RESULTS: Final = ("hit", "stale", "miss", "bypassed", "error")
 """How a read ended. `bypassed`: the cache was not asked (away, draining); `error`: it was asked and failed."""
 
-MISS_REASONS: Final = ("absent", "invalidated", "expired", "undecodable", "foreign")
+_FIRST_REASONS = ("absent", "invalidated", "expired", "undecodable", "foreign")
+MISS_REASONS: Final = (*_FIRST_REASONS, "cold", "evicted")
+"""Why a read missed. `cold` never stored, or deleted by its name · `expired` by its timeout · `evicted` by the server ·
+`absent` one of these three, and it could not be told which · `invalidated` a scope of it is gone · `foreign` of another
+key · `undecodable` not to be read."""
+
 REFUSE_REASONS: Final = ("epoch", "full", "size", "transaction", "condition")
 SOURCES: Final = ("rule", "user", "command", "code", "relay")
 
 EVENTS: Final = (
     *("hit", "miss", "stale", "computed", "compute_us", "filled", "filled_bytes", "invalidated", "bypassed", "error"),
-    *("waited", *(f"missed_{r}" for r in MISS_REASONS), *(f"refused_{r}" for r in REFUSE_REASONS)),
+    *("waited", *(f"missed_{r}" for r in _FIRST_REASONS), *(f"refused_{r}" for r in REFUSE_REASONS)),
+    *("missed_cold", "missed_evicted", "dropped"),
 )
 """What a cell counts, in the order of its numbers. Only append: roll-ups of 30 days are in this order."""
 

@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
 from ..conf import config
@@ -28,7 +29,7 @@ EVERYTHING_SECONDS: Final = 15.0
 _BOUNDS_NS: Final = [1000 * bound for bound in LATENCY_BOUNDS_US]
 _WAITED, _INVALIDATED = INDEX["waited"], INDEX["invalidated"]
 _COMPUTED, _COMPUTE_US = INDEX["computed"], INDEX["compute_us"]
-_FILLED, _FILLED_BYTES = INDEX["filled"], INDEX["filled_bytes"]
+_FILLED, _FILLED_BYTES, _DROPPED = INDEX["filled"], INDEX["filled_bytes"], INDEX["dropped"]
 
 
 _K = TypeVar("_K")
@@ -86,6 +87,10 @@ class Recorder:
         self.sinks: list[Sink] = []
         self.keeper: Keeper | None = None
         """Set by `stats`."""
+        self.watchers: list[Callable[[], None]] = []
+        """Called by the flushing thread before each flush, under its lock: quick ones, that no fork may interrupt."""
+        self.visitors: list[Callable[[], None]] = []
+        """The same outside the lock: they may wait, for a database."""
         self._start()
         atexit.register(self.flush)
         if hasattr(os, "register_at_fork"):
@@ -150,6 +155,11 @@ class Recorder:
     def waited(self, alias: str, group: str, tenant: str | None) -> None:
         """Count one wait for another caller's computation."""
         self._cell(alias, group, tenant)[_WAITED] += 1
+
+    def dropped(self, alias: str, group: str, tenant: str | None, entries: int) -> None:
+        """Count entries that an invalidation has removed: at once those it names, later those it left unreadable."""
+        if entries:
+            self._cell(alias, group, tenant)[_DROPPED] += entries
 
     def invalidated(
         self, alias: str, tenant: str | None, what: str, source: str, name: str, *, is_first: bool = True
@@ -216,6 +226,7 @@ class Recorder:
     def _run(self, stop: threading.Event, seconds: float) -> None:
         everything_at = time.monotonic()
         while not stop.wait(seconds):
+            self._call(self.visitors)
             # Everything under the lock: a child forked while this thread imports a module could never import it.
             with self._lock:
                 seconds = config().flush_seconds
@@ -224,10 +235,19 @@ class Recorder:
                         self.keeper.measure()
                 except Exception:
                     logger.exception("The cache servers could not be measured.")
+                self._call(self.watchers)
                 is_due = time.monotonic() >= everything_at
                 if is_due:
                     everything_at = time.monotonic() + EVERYTHING_SECONDS
                 self.flush(everything=is_due)
+
+    @staticmethod
+    def _call(some: list[Callable[[], None]]) -> None:
+        for each in some:
+            try:
+                each()
+            except Exception:
+                logger.exception("What looks on before each flush failed.")
 
     def flush(self, *, everything: bool = True) -> bool:
         """

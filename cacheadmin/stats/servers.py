@@ -11,7 +11,7 @@ from redis.connection import parse_url
 from ..conf import cache_settings, config
 from ..connections import link, server_url
 
-INFO_SECTIONS: Final = (("INFO", "server"), ("INFO", "memory"), ("INFO", "stats"), ("INFO", "keyspace"))
+INFO_SECTIONS: Final = tuple(("INFO", section) for section in ("server", "clients", "memory", "stats", "keyspace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class ServerInfo:
     """Keys evicted since the server started."""
     keys: dict[int, int]
     """Database number -> keys in it, of this site or not."""
+    clients: int = 0
+    """Connections of clients, this site's or not."""
 
 
 def redis_aliases() -> tuple[str, ...]:
@@ -41,10 +43,15 @@ def servers() -> dict[str, tuple[str, ...]]:
     """Return the managed Redis aliases by the server they share, which is named by host and port, or by socket."""
     found: dict[str, tuple[str, ...]] = {}
     for alias in redis_aliases():
-        url = _parsed(alias)
-        where = url.get("path") or f"{url.get('host', 'localhost')}:{url.get('port', 6379)}"
+        where = server_of(alias)
         found[where] = (*found.get(where, ()), alias)
     return found
+
+
+def server_of(alias: str) -> str:
+    """Return host and port, or the socket, of an alias' server. Raises: ValueError for a URL that cannot be read."""
+    url = _parsed(alias)
+    return str(url.get("path") or f"{url.get('host', 'localhost')}:{url.get('port', 6379)}")
 
 
 def _parsed(alias: str) -> dict[str, Any]:
@@ -78,6 +85,7 @@ def server_info(sections: Iterable[Any]) -> ServerInfo:
         policy=facts.get("maxmemory_policy", ""),
         evicted=_int(facts, "evicted_keys"),
         keys={int(db[2:]): _keys(text) for db, text in facts.items() if db[:2] == "db" and db[2:].isdigit()},
+        clients=_int(facts, "connected_clients"),
     )
 
 
