@@ -6,12 +6,15 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import redis as redis_py
+from postgres import Postgres, find_programs
 
 from server import Server
 
@@ -31,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     `REDIS_URL` of the caller is replaced, not used: the suite empties its server. Every xdist worker has its own.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # as it is for whoever runs in a shell's background
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         return  # xdist's controller runs no test, and its workers must not inherit its server
     config.stash[_server] = server = Server.start()
@@ -167,8 +172,8 @@ def round_trips(monkeypatch: pytest.MonkeyPatch) -> Callable[[], contextlib.Abst
 
 
 def _find_postgresql() -> str | None:
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
-    return shutil.which("initdb") or (os.fspath(versions[-1]) if versions else None)
+    found = find_programs()
+    return os.fspath(found) if found and find_spec("psycopg") else None
 
 
 def _find_chromium() -> str | None:
@@ -195,3 +200,11 @@ def require() -> Callable[[str], str]:
         pytest.skip(reason)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgres(require: Callable[[str], str]) -> Iterator[Postgres]:
+    """A PostgreSQL server of this process; `postgres.create()` makes an empty database and returns its address."""
+    require("postgresql")
+    with Postgres.start() as server:
+        yield server

@@ -18,7 +18,7 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 START_SECONDS = 10
 STOP_SECONDS = 5
@@ -30,11 +30,11 @@ SOCKET_PATH_BYTES = 100
 # kills the server.
 # (prctl(PR_SET_PDEATHSIG) would need no shell, but fires when the starting *thread* ends, and exists on Linux only.)
 WATCHDOG = """
-log=$1; shift
+log=$1 ending=$2; shift 2
 exec 3<&0 </dev/null
 "$@" >"$log" 2>&1 3<&- &
 server=$!
-{ read -r _ <&3; kill -KILL "$server"; } >/dev/null 2>&1 &
+{ read -r _ <&3; kill -"$ending" "$server"; } >/dev/null 2>&1 &
 guard=$!
 echo "$server"
 exec >/dev/null 2>&1 3<&-
@@ -44,7 +44,8 @@ kill -KILL "$guard"
 exit "$code"
 """
 
-_living: weakref.WeakSet[Server] = weakref.WeakSet()
+_watched: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
+"""The shells of all servers that this process has started."""
 
 
 class ServerError(RuntimeError):
@@ -89,7 +90,6 @@ class Server:
         self.port = address if isinstance(address, int) else None
         self.socket_path = address if isinstance(address, Path) else None
         self._owns_directory = owns_directory
-        _living.add(self)
 
     @classmethod
     def start(
@@ -183,14 +183,9 @@ class Server:
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self.process.wait(STOP_SECONDS)
-        self._let_go()
+        let_go(self.process)
         if self.socket_path:
             self.socket_path.unlink(missing_ok=True)
-
-    def _let_go(self) -> None:
-        """Close this process's end of the pipe that keeps the server alive."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -262,22 +257,42 @@ def _launch(
         *("--maxmemory-policy", "noeviction"),
         *args,
     ]
+    return watch(command, directory / "server.log")
+
+
+def watch(
+    command: Sequence[str | Path], log: Path, *, ending: str = "KILL", **options: Any
+) -> tuple[subprocess.Popen[bytes], int]:
+    """
+    Start a server that gets the signal `ending` as soon as this process is gone, or lets it go.
+
+    `options` are those of Popen.
+    Returns: the shell that watches over it, and its own process id.
+    """
     process = subprocess.Popen(
-        ["/bin/sh", "-c", WATCHDOG, "sh", os.fspath(directory / "server.log"), *command],
+        ["/bin/sh", "-c", WATCHDOG, "sh", os.fspath(log), ending, *map(os.fspath, command)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         # A session of its own: Ctrl-C in the terminal is for the demo, which stops its server last.
         start_new_session=True,
+        **options,
     )
+    _watched.add(process)
     assert process.stdout is not None
     with process.stdout as reply:
         pid = int(reply.readline())
     return process, pid
 
 
+def let_go(process: subprocess.Popen[bytes]) -> None:
+    """Close this process's end of the pipe that keeps a server alive."""
+    if process.stdin is not None:
+        process.stdin.close()
+
+
 def _close_inherited_pipes() -> None:
-    for server in list(_living):
-        server._let_go()
+    for process in list(_watched):
+        let_go(process)
 
 
 # A forked child (multiprocessing) inherits the pipe; it must not keep the server alive after its parent.

@@ -127,8 +127,10 @@ def passed_on(name: str) -> property:
 
 @contextmanager
 def _copying(connection: Any, told: Statement, copy: AbstractContextManager[Any]) -> Iterator[Any]:
-    transactions.mark_written(connection)
-    with copy as opened:
-        yield opened
-        note(connection, told)
+    may_concern = _concerned(told, rules.snapshot()) or RULES_TABLE in (told.tables or ())
+    with block(connection, bool(may_concern) and outbox.keeps_rows(connection)):
+        transactions.mark_written(connection)
+        with copy as opened:
+            yield opened
+        note(connection, told)  # not before: the server takes no query while it copies
     transactions.settle(connection)

@@ -5,7 +5,8 @@ Everything that differs between the two comes from the environment:
 
     REDIS_URL           the server; the four aliases use its databases 0 to 3
     SHOP_BACKEND        "stock" for the settings of a site that has not moved to our backend yet
-    SHOP_DB             path of the SQLite file; in memory when absent
+    SHOP_DB             path of the SQLite file, or postgresql://user:password@host:port/name, with ?host=/directory
+                        for a unix socket; SQLite in memory when absent
     SHOP_DEMO           "1" serves static files from the apps, as the demo needs
     SHOP_SLOW_MS        extra milliseconds that each cached computation takes, so that a visitor can see a hit
     SHOP_SECRET_KEY     the demo makes a new one at each start
@@ -13,7 +14,7 @@ Everything that differs between the two comes from the environment:
 
 import os
 from importlib.util import find_spec
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 STOCK = os.environ.get("SHOP_BACKEND") == "stock"
@@ -72,20 +73,35 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("SHOP_DB", ":memory:"),
-    }
-}
-if "SHOP_DB" in os.environ:
-    # Two web workers and the traffic write to one file: readers must not wait for the writer, and a
-    # transaction must take its write lock when it begins, since SQLite cannot wait for it later.
-    DATABASES["default"]["OPTIONS"] = {
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-    }
+SHOP_DB = os.environ.get("SHOP_DB", ":memory:")
+
+
+def database(address):
+    """Return the settings of one database: a path or `:memory:` for SQLite, a URL for PostgreSQL."""
+    if address.startswith("postgresql://"):
+        url = urlsplit(address)
+        host = dict(parse_qsl(url.query)).get("host", url.hostname or "")
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": unquote(url.path[1:]),
+            "USER": unquote(url.username or ""),
+            "PASSWORD": unquote(url.password or ""),
+            "HOST": host,
+            "PORT": str(url.port or ""),
+        }
+    found = {"ENGINE": "django.db.backends.sqlite3", "NAME": address}
+    if address != ":memory:":
+        # Two web workers and the traffic write to one file: readers must not wait for the writer, and a
+        # transaction must take its write lock when it begins, since SQLite cannot wait for it later.
+        found["OPTIONS"] = {
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+        }
+    return found
+
+
+DATABASES = {"default": database(SHOP_DB)}
 
 
 def redis_url(database):
