@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from django.core.cache import caches
 from django.db import DatabaseError
 
 from . import reclaiming, transactions
-from .conf import config, managed, rank
+from .conf import cache_settings, config, managed, on_change, rank
 from .exceptions import CacheAway, InvalidKey
 from .fragments import stock_fragment
 from .keys import Entry, Parsed, Place, logical, member, split, split_own, tenant_text, unescape
@@ -161,23 +162,19 @@ def deliver(targets: Sequence[Target], *, source: str = "code", name: str = "", 
     """
     begun = time.perf_counter()
     targets = tuple(dict.fromkeys(targets))
-    plans, places, keys, error = plan(targets), 0, 0, ""
+    places, keys, error = 0, 0, ""
     identities: dict[str, str] = {}
-    tenants, is_complete = _tenants() if any(p.everyone is not None for p in plans) else ([], True)
-    works = {p.alias: _merged(p, tenants) for p in plans}
+    steps = _steps(targets)
     try:
-        for shared in (True, False):  # shared data is computed from nothing of a tenant, so it goes first
-            for of_alias in plans:
-                chosen = {t: w for t, w in works[of_alias.alias].items() if (t is None) is shared}
-                reached, deleted, identity = _drop(store(of_alias.alias), chosen)
-                places += reached
-                keys += deleted
-                if identity:
-                    identities[of_alias.alias] = identity.hex()
-        for of_alias in plans:
-            if of_alias.everyone is not None and (not is_complete or source not in _TRUSTING):
-                _sweep_tenants(of_alias, set(works[of_alias.alias]))
-            keys += _sweep(of_alias, works[of_alias.alias], source)
+        if steps is not None:
+            for alias, drops in steps:
+                identities[alias] = store(alias).drop_many(drops).hex()
+                places += len(drops)
+                for drop in drops:
+                    if drop.tenant or drop.groups:
+                        reclaiming.note(drop.place, None if drop.tenant else list(drop.groups))
+        else:
+            places, keys = _deliver(targets, source, identities)
     except CacheAway as failure:
         error = str(failure)
         logger.warning("An invalidation was not delivered: %s", error)
@@ -198,6 +195,64 @@ def deliver(targets: Sequence[Target], *, source: str = "code", name: str = "", 
         _count(result)
     invalidated.send(Invalidation, invalidation=result)
     return result
+
+
+def _deliver(targets: tuple[Target, ...], source: str, identities: dict[str, str]) -> tuple[int, int]:
+    """Deliver what has to be planned anew. Adds to `identities`. Returns: places, keys deleted by name."""
+    plans, places, keys = plan(targets), 0, 0
+    tenants, is_complete = _tenants() if any(p.everyone is not None for p in plans) else ([], True)
+    works = {p.alias: _merged(p, tenants) for p in plans}
+    for shared in (True, False):  # shared data is computed from nothing of a tenant, so it goes first
+        for of_alias in plans:
+            chosen = {t: w for t, w in works[of_alias.alias].items() if (t is None) is shared}
+            reached, deleted, identity = _drop(store(of_alias.alias), chosen)
+            places += reached
+            keys += deleted
+            if identity:
+                identities[of_alias.alias] = identity.hex()
+    for of_alias in plans:
+        if of_alias.everyone is not None and (not is_complete or source not in _TRUSTING):
+            _sweep_tenants(of_alias, set(works[of_alias.alias]))
+        keys += _sweep(of_alias, works[of_alias.alias], source)
+    return places, keys
+
+
+@lru_cache(maxsize=4096)
+def _steps(targets: tuple[Target, ...]) -> tuple[tuple[str, tuple[Drop, ...]], ...] | None:
+    """
+    Return what a delivery comes to, in order, where the targets alone say it: a page's tenth save asks the same again.
+
+    None where it depends on more: on the list of tenants, on what Redis holds, on keys outside the protocol, on a
+    KEY_FUNCTION.
+    """
+    if any(target.kind not in _SCOPES or isinstance(target.tenant, All) for target in targets):
+        return None
+    plans, steps = plan(targets), []
+    if not all(_is_plain(of_alias.alias) for of_alias in plans) or any(len(p.named) > PLACES_AT_ONCE for p in plans):
+        return None
+    for shared in (True, False):
+        for of_alias in plans:
+            where = store(of_alias.alias)
+            drops = tuple(
+                Drop(where.place(tenant), work.tenant, tuple(sorted(work.groups)), tuple(sorted(work.tags)))
+                for tenant, work in of_alias.named.items()
+                if (tenant is None) is shared
+            )
+            if drops:
+                steps.append((of_alias.alias, drops))
+    return tuple(steps)
+
+
+_SCOPES: Final = ("tenant", "group", "tag")
+
+on_change(_steps.cache_clear)
+
+
+def _is_plain(alias: str) -> bool:
+    """Say whether invalidating scopes of an alias is UNLINKs under names that never change, and nothing else."""
+    if not isinstance(store(alias), RedisStore) or "KEY_FUNCTION" in cache_settings(alias):
+        return False
+    return keeps_scopes(alias) or config().raw_keys == "never"
 
 
 def _tenants() -> tuple[list[str], bool]:
@@ -230,7 +285,9 @@ def _drop(of_alias: Store, works: dict[str | None, Work]) -> tuple[int, int, byt
         for (place, work), known in zip(batch, _registries(of_alias, batch), strict=True):
             if known:
                 work.groups |= {g for g in known if any(g.startswith(p) for p in work.prefixes)}
-            keys += _drop_outside(place, work)
+            outside = _drop_outside(place, work)
+            recorder.dropped(of_alias.alias, "", place.tenant, outside)
+            keys += outside
             # Where the registry is lost it cannot be known what a prefix names.
             drops.append(_scopes(place, work, widen=bool(work.prefixes) and known is None))
         identity = of_alias.drop_many(drops) or identity

@@ -217,7 +217,8 @@ def attempt(call: Call) -> Found | None:
         call.tell("hit")
     elif found.state == "miss":
         recorder.read(place.alias, group.name, place.tenant, "miss", time.perf_counter_ns() - begun)
-        recorder.missed(place.alias, group.name, place.tenant, found.reason)
+        if found.reason != "absent":  # else `miss` counts it, when it may be known why
+            recorder.missed(place.alias, group.name, place.tenant, found.reason)
     return found
 
 
@@ -244,6 +245,9 @@ def miss(call: Call, found: Found) -> Steps:
     entry, group = call.entry, call.entry.group
     place = group.place
     opened: Any = yield lambda: _allowed(call, found)
+    if found.reason == "absent":
+        why = opened.why if isinstance(opened, Stamp) else "absent"
+        recorder.missed(place.alias, group.name, place.tenant, why)
     if opened is FORBIDDEN:
         recorder.refused(place.alias, group.name, place.tenant, "transaction")
         return (yield from _compute(call, None))

@@ -11,11 +11,13 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 from .conf import in_tests
 from .exceptions import CacheAway
 from .keys import Group, Place
+from .stats import recorder
 from .store import RedisStore, store
 
 logger = logging.getLogger("cacheadmin")
@@ -60,7 +62,10 @@ def run_due(*, everything: bool = False) -> int:
             continue
         try:
             names = where.known_groups(place) if group is None else [group]
-            freed += sum(reclaim(where, place.group(name)) for name in names)
+            for name in names:
+                gone = reclaim(where, place.group(name))
+                recorder.dropped(place.alias, name, place.tenant, gone)
+                freed += gone
         except CacheAway as error:
             logger.debug("Orphans stay until they expire: %s", error)
     return freed
@@ -69,8 +74,10 @@ def run_due(*, everything: bool = False) -> int:
 def reclaim(where: RedisStore, group: Group) -> int:
     """Free the orphans of one group, chunk by chunk; what is valid stays. Returns: how many values were freed."""
     aside = where.set_aside(group)
-    if aside is None:
-        return 0
+    return 0 if aside is None else _empty(where, group, aside)
+
+
+def _empty(where: RedisStore, group: Group, aside: str) -> int:
     freed, left = 0, 1
     while left:
         gone, left = where.reclaim(group, aside, CHUNK)
@@ -78,6 +85,37 @@ def reclaim(where: RedisStore, group: Group) -> int:
         if left:
             time.sleep(PAUSE_SECONDS)
     return freed
+
+
+class Swept(NamedTuple):
+    """What a sweep of one alias found."""
+
+    seen: int
+    """Values looked at."""
+    orphans: int
+    """Values that nobody could read any more; freed, unless it only looked."""
+
+
+def sweep(alias: str, *, only_look: bool = False) -> Iterator[Swept]:
+    """
+    Free all that nobody can read any more in one alias: what no process noted, or whose process ended before its turn.
+
+    Yields:  the sums so far, page by page, with a pause after each.
+    Cost:    two SCANs; 2 round trips more for every 1,000 values.
+    Raises:  CacheAway; UnknownAlias.
+    """
+    where = store(alias)
+    if not isinstance(where, RedisStore):
+        yield Swept(0, 0)
+        return
+    seen = orphans = 0
+    for group, aside in () if only_look else where.scan_asides():
+        orphans += _empty(where, group, aside)
+    for looked_at, found in where.scan_orphans():
+        seen += looked_at
+        orphans += len(found) if only_look else where.unlink(found)
+        yield Swept(seen, orphans)
+        time.sleep(PAUSE_SECONDS)
 
 
 def _take(everything: bool) -> tuple[Place, str | None] | None:

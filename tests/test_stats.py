@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.core.cache import caches
 from django.test import override_settings
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from cacheadmin import cache_tenant_query, invalidate_cache, invalidate_tenant_cache, reclaiming
 from cacheadmin.connections import Link, link
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.stats import EVENTS, EVERY_TENANT, INDEX, OTHER, Delta, layout, recorder, recording, rollups, sending
@@ -569,6 +571,67 @@ def test_memory_is_measured_once_a_minute_by_one_process(clock, round_trips, red
     ]
     assert all(s.used_bytes > 100_000 for s in samples)
     assert born == NOW
+
+
+# --- why a read missed ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_miss_says_why_where_that_can_be_told(deltas, redis_server):
+    @cache_tenant_query(timeout=300, key_prefix="stats_reasons", alias="query")
+    def listing(tenant_id, branch_id):
+        return [branch_id]
+
+    @cache_tenant_query(timeout=1, key_prefix="stats_short", alias="query")
+    def short(tenant_id, branch_id):
+        return [branch_id]
+
+    client = link("query")
+
+    def reasons(branch_id=1, function=listing):
+        """Read once and return why it missed."""
+        deltas.clear()
+        function(12, branch_id)
+        recorder.flush()
+        counted = [name for d in deltas for n in d.counts.values() for name, i in INDEX.items() if n[i]]
+        return [name.removeprefix("missed_") for name in counted if name.startswith("missed_")]
+
+    assert reasons() == ["absent"]  # the group's first entry: nothing is known of the group yet
+    assert reasons(2) == ["cold"]
+    assert reasons(2) == []
+    client.call(("UNLINK", listing.entry(12, 2).key))  # what a full server does
+    assert reasons(2) == ["evicted"]
+    listing.invalidate(12, 2)
+    assert reasons(2) == ["cold"]  # by its name
+    caches["query"].delete(listing.key(12, 2))
+    assert reasons(2) == ["cold"]
+    invalidate_tenant_cache(12, "stats_reasons")
+    assert reasons(2) == ["invalidated"]
+    assert reasons(1, short) == ["absent"]
+    while client.call(("EXISTS", short.entry(12, 1).key)).values[0]:
+        time.sleep(0.05)
+    assert reasons(1, short) == ["expired"]
+
+
+@pytest.mark.django_db
+def test_entries_that_invalidations_drop_are_counted_when_they_go(deltas):
+    @cache_tenant_query(timeout=300, key_prefix="stats_dropped", alias="query")
+    def listing(tenant_id, branch_id):
+        return [branch_id]
+
+    for branch_id in range(5):
+        listing(12, branch_id)
+    caches["query"].set("plain-key", 1)
+    recorder.flush()
+    deltas.clear()
+    invalidate_tenant_cache(12, "stats_dropped")
+    invalidate_cache("plain-key", alias="query")
+    recorder.flush()
+    assert sum(n[INDEX["dropped"]] for d in deltas for n in d.counts.values()) == 1
+    reclaiming.run_due(everything=True)
+    recorder.flush()
+    dropped = {cell: n[INDEX["dropped"]] for d in deltas for cell, n in d.counts.items() if n[INDEX["dropped"]]}
+    assert dropped == {("query", "", None): 1, ("query", "stats_dropped", "12"): 5}
 
 
 # --- processes ------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def test_lease_under_standing_epochs_needs_no_script(round_trips) -> None:
     where.link.call(("UNLINK", numbers.entry(1).key))
     with round_trips() as sent:
         numbers(1)
-    assert sent == ["MGET", "SET", "EVALSHA"]
+    assert sent == ["MGET", "SET ZSCORE", "EVALSHA"]
 
 
 def test_unleased_miss_is_two_round_trips_once_fence_and_epochs_stand(round_trips) -> None:

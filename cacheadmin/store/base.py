@@ -46,6 +46,8 @@ class Stamp(NamedTuple):
     epochs: tuple[bytes, ...]
     token: bytes
     is_leased: bool
+    why: str = "absent"
+    """Why the entry was absent, where the store was asked and can tell: cold, expired, evicted."""
 
 
 class Seen(NamedTuple):
@@ -74,7 +76,7 @@ class Found:
         self.stamp = stamp
         """Of an unleased read: the stamp, if the fence and all epochs stood; a fill may follow without `open`."""
         self.reason = reason
-        """Why it missed: absent, invalidated, undecodable, foreign."""
+        """Why it missed: absent (the stamp of `open` may know more), invalidated, undecodable, foreign."""
         self.seen = seen
         """Of a miss: identity and epochs, if all of them stood."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -20,6 +21,9 @@ from .codec import Codec
 from .keyspace import Keyspace
 
 logger = logging.getLogger("cacheadmin")
+
+CLOCK_SLACK_MS: Final = 5_000
+"""How far this host's clock may be behind the server's before what expired looks evicted."""
 
 FENCE_MS: Final = 86_400_000
 """How long the token of a group's unleased fills lives at least."""
@@ -157,18 +161,23 @@ class RedisStore(Keyspace, Store):
         Make absent epochs and ask for the lease or fence.
 
         Where all epochs were `seen` to stand, a lease is one SET NX under them: seen before, like the lease itself,
-        they too stood before the first byte of data is read. If somebody holds it, the script decides.
+        they too stood before the first byte of data is read. If somebody holds it, the script decides. The index says
+        along with it why an entry is absent.
         Cost:    1 round trip; 2 if `seen` and the lease is held.
         """
         if mode == "ask" and seen is not None:
             token = os.urandom(8)
             hold_ms = min(lease_ms, LONGEST_LEASE_MS)
             lease = token + b"".join(seen.epochs)
-            identity, values = self.link.call(("SET", entry.lease, lease, "NX", "PX", hold_ms), entries=True)
+            identity, values = self.link.call(
+                ("SET", entry.lease, lease, "NX", "PX", hold_ms),
+                ("ZSCORE", entry.group.index, entry.member),
+                entries=True,
+            )
             if isinstance(values[0], ResponseError):
                 return self._stamp(identity, values[0], mode)
             if values[0] is not None and identity == seen.identity:
-                return Stamp(identity, seen.epochs, token, is_leased=True)
+                return Stamp(identity, seen.epochs, token, is_leased=True, why=_why_absent(values[1]))
         return self.open_many((entry,), mode, ttl_ms=ttl_ms, lease_ms=lease_ms)[0]
 
     def open_many(
@@ -311,18 +320,19 @@ class RedisStore(Keyspace, Store):
         Cost:    1 round trip, one UNLINK a place, however many entries are below. Allowed when the server is full.
         Returns: the identity of the server that answered.
         """
-        commands = []
+        commands, unlisted = [], []
         for drop in drops:
             names = drop.epochs()
             for entry in drop.entries:
                 names += (entry.key, entry.lease, entry.group.fence)
+                unlisted.append(_unlisting(entry))
             if names:
                 commands.append(("UNLINK", *dict.fromkeys(names)))
         if not commands:
             return self.link.identity
         nonce = os.urandom(8)  # its echo proves that the whole conversation was ours, and complete
-        identity, values = self.link.call(*commands, ("ECHO", nonce))
-        self._accepted(values)
+        identity, values = self.link.call(*commands, *unlisted, ("ECHO", nonce))
+        self._accepted(values[: len(commands)])
         self._proved(values, nonce)
         return identity
 
@@ -346,9 +356,9 @@ class RedisStore(Keyspace, Store):
             return 0
         asks = [("EXISTS", entry.key) for entry in entries]
         drops = [("UNLINK", *dict.fromkeys(targets)) for targets in of_place.values()]
-        nonce = os.urandom(8)
-        values = self.link.call(*asks, *(("UNLINK", name) for name in names), *drops, ("ECHO", nonce)).values
-        self._accepted(values)
+        nonce, deletions = os.urandom(8), [*asks, *(("UNLINK", name) for name in names), *drops]
+        values = self.link.call(*deletions, *map(_unlisting, entries), ("ECHO", nonce)).values
+        self._accepted(values[: len(deletions)])
         self._proved(values, nonce)
         return int(sum(values[: len(asks) + len(names)]))
 
@@ -366,6 +376,22 @@ def _are_values(reply: Any, length: int | None = None) -> bool:
     if not isinstance(reply, list) or (length is not None and len(reply) != length):
         return False
     return all(value is None or isinstance(value, bytes) for value in reply)
+
+
+def _unlisting(entry: Entry) -> tuple[str, ...]:
+    """Return the command that takes a deleted entry out of the index, for sight only: else it would look evicted."""
+    return ("ZREM", entry.group.index, entry.member)
+
+
+def _why_absent(score: Any) -> str:
+    """Say why an entry is absent, by its score in the index: the ms at which it was to expire."""
+    if score is None:
+        return "cold"
+    try:
+        expires_ms = float(score)
+    except (TypeError, ValueError):
+        return "absent"
+    return "evicted" if expires_ms > time.time() * 1000 + CLOCK_SLACK_MS else "expired"
 
 
 def _stand(epochs: tuple[bytes | None, ...]) -> bool:
