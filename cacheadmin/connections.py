@@ -16,11 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
+from weakref import WeakSet
 
 import redis
 from django.core.cache import caches
 from redis.backoff import NoBackoff
 from redis.exceptions import (
+    AuthorizationError,
     BusyLoadingError,
     MasterDownError,
     ReadOnlyError,
@@ -45,6 +47,8 @@ NO_IDENTITY: Final = bytes(8)
 
 AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 """What redis-py raises when there is no answer; our own calls turn it into `CacheAway`."""
+_OF_THE_ALIAS: Final = (redis.AuthenticationError, AuthorizationError)
+"""What one alias meets, though others at the same server may not."""
 _NOT_MASTER: Final = (ReadOnlyError, BusyLoadingError, MasterDownError)
 _DROPPED_OPTIONS: Final = (
     "retry",
@@ -54,6 +58,11 @@ _DROPPED_OPTIONS: Final = (
     "cache_config",
     "protocol",
 )
+
+
+def _soon(now: float) -> float:
+    """Return when to try again, a little apart from other processes."""
+    return now + config().retry_seconds * random.uniform(0.75, 1.0)
 
 
 class Replies(NamedTuple):
@@ -84,6 +93,28 @@ class Gate(enum.IntEnum):
     UP = 2
 
 
+class _Host:
+    """
+    What the links to one server share, so that a hung one costs a process one timeout, and not one an alias.
+
+    While the server does not answer one link probes it for all; when it answers, the others follow at once.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.retry_at = 0.0
+        """When it may be probed next (time.monotonic)."""
+        self.links: WeakSet[Link] = WeakSet()
+
+
+_hosts: dict[tuple[Any, ...], _Host] = {}
+
+
+def _host(kwargs: dict[str, Any]) -> _Host:
+    where = tuple(kwargs.get(name) for name in ("host", "port", "path"))
+    return _hosts.setdefault(where, _Host())
+
+
 Reopener = Callable[["Link"], None]
 _reopener: Reopener | None = None
 
@@ -107,6 +138,8 @@ class Link:
         self._idle: deque[_Line] = deque()
         self._lock = threading.Lock()
         self._reopening = threading.Lock()
+        self._host = _host(self._pool.connection_kwargs)
+        self._host.links.add(self)
         self._retry_at = 0.0
         self._gate = Gate.UP
         self._away_since = 0.0
@@ -135,21 +168,31 @@ class Link:
         return self._away_since if self.is_away else 0.0
 
     def _may_try(self) -> bool:
-        """While the gate is not up let one caller through at a time, so that at most one a second waits in vain."""
-        now = time.monotonic()
-        with self._lock:
-            if now < self._retry_at:
+        """While the gate is not up let one caller of the process through at a time: at most one waits in vain."""
+        now, host = time.monotonic(), self._host
+        with host.lock:
+            if now < self._retry_at or (self._gate is Gate.SHUT and now < host.retry_at):
                 return False
-            self._retry_at = now + config().retry_seconds * random.uniform(0.75, 1.25)
+            self._retry_at = _soon(now)
+            if self._gate is Gate.SHUT:
+                host.retry_at = self._retry_at
             return True
 
     def _failed(self, error: BaseException) -> CacheAway:
-        self._shut(type(error).__name__)
-        return CacheAway(f"The cache server of alias {self.alias!r} does not answer: {type(error).__name__}.")
+        why = type(error).__name__
+        self._shut(why)
+        if isinstance(error, AWAY) and not isinstance(error, _OF_THE_ALIAS):
+            self._host.retry_at = self._retry_at
+            for other in tuple(self._host.links):
+                if other is not self:
+                    other._shut(why)
+        else:
+            self._host.retry_at = 0.0  # what is wrong with this alias alone holds no other up
+        return CacheAway(f"The cache server of alias {self.alias!r} does not answer: {why}.")
 
     def _shut(self, why: str) -> None:
         with self._lock:
-            self._retry_at = time.monotonic() + config().retry_seconds * random.uniform(0.75, 1.25)
+            self._retry_at = _soon(time.monotonic())
             self._mean_ms = 0.0
             if self._gate is not Gate.SHUT:
                 self._gate, self._away_since = Gate.SHUT, time.time()
@@ -167,10 +210,11 @@ class Link:
             if self._gate is Gate.SHUT or (entries and self._gate is not Gate.UP):
                 raise CacheSkipped(f"The cache server of alias {self.alias!r} is away.")
 
-    def reopen(self, drain: Callable[[str, bool], bool]) -> bool:
+    def reopen(self, drain: Callable[[str, bool], bool], *, patiently: bool = False) -> bool:
         """
         Probe the server; if it answers let writers deliver, then have what waits delivered, then let readers in.
 
+        `patiently`: nobody waits for this, so the probe listens for a second, and goes on until it was answered.
         `drain(alias, has_changed)` delivers every intent that waits for the alias, and, after the server was replaced,
         those that only the old one has seen; it returns whether nothing waits any more.
         Returns: whether the gate is up; False at once while somebody else does all this.
@@ -178,19 +222,21 @@ class Link:
         if not self._reopening.acquire(blocking=False):
             return False
         try:
-            return self._reopen(drain)
+            return self._reopen(drain, patiently)
         finally:
             self._reopening.release()
 
-    def _reopen(self, drain: Callable[[str, bool], bool]) -> bool:
-        try:
-            self._call_new((("PING",),))
-        except CacheAway as error:
-            logger.debug("A probe was not answered: %s", error)
+    def _reopen(self, drain: Callable[[str, bool], bool], patiently: bool = False) -> bool:
+        if not (self._is_answered_in_time() if patiently else self._is_answered()):
             return False
+        self._host.retry_at = 0.0
         with self._lock:
+            self._retry_at = _soon(time.monotonic())
             if self._gate is Gate.SHUT:
                 self._gate = Gate.HALF
+        for other in tuple(self._host.links):
+            if other.is_away and _links.get(other.alias) is other and _reopener is not None:
+                _reopener(other)
         if not drain(self.alias, self._has_changed):
             return False
         with self._lock:
@@ -198,6 +244,44 @@ class Link:
                 logger.warning("The cache server of alias %r answers again.", self.alias)
                 self._gate, self._retry_at, self._has_changed = Gate.UP, 0.0, False
         return self._gate is Gate.UP
+
+    def _is_answered(self, seconds: float | None = None) -> bool:
+        """Ask the server for a sign of life, on a connection of its own. Cost: 2 round trips, or the timeout."""
+        kwargs = self._pool.connection_kwargs
+        if seconds is not None:
+            kwargs = kwargs | {"socket_timeout": seconds, "socket_connect_timeout": seconds}
+        line = _Line(self._pool.connection_class(**kwargs))
+        try:
+            line.connection.connect()
+            self._ask_identity(line)
+            self._exchange(line, (("PING",),))
+        except (*AWAY, RedisError) as error:
+            logger.debug("A probe was not answered: %s", self._failed(error))
+            self._close(line)
+            return False
+        except BaseException:
+            self._close(line)
+            raise
+        if seconds is None:
+            self._idle.append(line)
+        else:
+            self._close(line)  # it waits longer than a caller may
+        return True
+
+    def _is_answered_in_time(self) -> bool:
+        """
+        Probe until the server answers or this link is not used any more: about once a second, listening meanwhile.
+
+        A server that was hung answers the probe that waits in its socket the moment it goes on.
+        """
+        while _links.get(self.alias) is self:
+            pause = config().retry_seconds
+            began = time.monotonic()
+            self._retry_at = self._host.retry_at = began + 2 * pause  # nobody else need try
+            if self._is_answered(pause):
+                return True
+            time.sleep(max(0.0, began + pause * random.uniform(0.6, 0.85) - time.monotonic()))
+        return False
 
     def forget_lines(self) -> None:
         """Close the idle connections; busy ones are closed by whoever uses them."""
@@ -207,10 +291,13 @@ class Link:
     def forked(self) -> None:
         """Leave the parent's sockets and locks to it; closing the sockets here would end its conversations."""
         self._idle, self._lock, self._reopening = deque(), threading.Lock(), threading.Lock()
+        self._host.lock = threading.Lock()
+        self._retry_at = self._host.retry_at = 0.0  # whoever probes, does so in the parent
 
     def reset(self) -> None:
         """Forget connections and failures, as a new process would (tests)."""
         self.forget_lines()
+        self._host.retry_at = 0.0
         self._gate, self._retry_at, self._has_changed, self.identity = Gate.UP, 0.0, False, b""
 
     @staticmethod
@@ -411,6 +498,7 @@ def link(alias: str) -> Link:
 def forget_links() -> None:
     """Close idle connections; new links are made when next asked for (settings changed)."""
     _prefixes.clear()
+    _hosts.clear()
     while _links:
         _links.popitem()[1].forget_lines()
 

@@ -197,9 +197,10 @@ class Relay:
         self._pid = 0
         self._at = float("inf")
         """When to look again (time.monotonic) without being woken."""
+        self._at_once = False
 
-    def wake(self, in_seconds: float) -> None:
-        """Look after what waits, now or in some seconds."""
+    def wake(self, in_seconds: float, *, at_once: bool = False) -> None:
+        """Look after what waits, now or in some seconds; `at_once` also if it has just been looked after."""
         with self._starting:
             if self._pid != os.getpid() or self._thread is None or not self._thread.is_alive():
                 self._pid, self._event = os.getpid(), threading.Event()
@@ -208,6 +209,7 @@ class Relay:
                 self._thread.start()
             if in_seconds:
                 self._at = min(self._at, time.monotonic() + in_seconds)
+            self._at_once |= at_once
         self._event.set()
 
     def stop(self) -> None:
@@ -226,7 +228,8 @@ class Relay:
                 return
             try:
                 flush()
-                if time.monotonic() - relayed_at < RELAY_SECONDS:
+                at_once, self._at_once = self._at_once, False
+                if not at_once and time.monotonic() - relayed_at < RELAY_SECONDS:
                     self._at = min(self._at, relayed_at + RELAY_SECONDS)
                     continue
                 report, relayed_at = self._relay(), time.monotonic()
@@ -262,10 +265,10 @@ class Relay:
 _thread = Relay()
 
 
-def wake(in_seconds: float = 0.0) -> None:
+def wake(in_seconds: float = 0.0, *, at_once: bool = False) -> None:
     """Let this process' relay look after what waits, unless tests run."""
     if not in_tests():
-        _thread.wake(in_seconds)
+        _thread.wake(in_seconds, at_once=at_once)
 
 
 def reset() -> None:

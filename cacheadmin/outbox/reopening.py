@@ -6,6 +6,7 @@ Otherwise a process could read, after the outage, the value that its own write o
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from dataclasses import replace
 from typing import Final
@@ -15,7 +16,7 @@ from django.db import connections
 from cacheadmin import transactions
 from cacheadmin.conf import in_tests
 from cacheadmin.connections import Link, on_reopen
-from cacheadmin.outbox import delivery, rows
+from cacheadmin.outbox import delivery, relay, rows
 from cacheadmin.outbox.rows import Delivery
 from cacheadmin.targets import Target
 
@@ -23,6 +24,16 @@ logger = logging.getLogger("cacheadmin")
 
 _busy: Final[set[str]] = set()
 _lock = threading.Lock()
+
+
+def _forked() -> None:
+    """Begin anew: the threads that were busy are the parent's."""
+    global _lock
+    _lock = threading.Lock()
+    _busy.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def reopen(link: Link) -> None:
@@ -50,8 +61,8 @@ def _is_in_memory(alias: str) -> bool:
 
 def _reopen(link: Link) -> None:
     try:
-        if link.reopen(drain):
-            delivery.wake()  # the relay marks the rows now, not when its pause has ended
+        if link.reopen(drain, patiently=True):
+            relay.wake(at_once=True)  # it marks the rows now, not when its pause has ended
     except Exception:
         logger.exception("The cache server of alias %r cannot be trusted again yet.", link.alias)
     finally:

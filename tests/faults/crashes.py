@@ -143,7 +143,7 @@ def wait_for(pid: int) -> bool:
 def prepare() -> None:
     """Make the rows; nobody delivers in the background, so that what is seen is what the scenario did."""
     relay._has_thread = lambda connection: False
-    relay._thread.wake = lambda in_seconds: None
+    relay._thread.wake = lambda in_seconds, **_: None
     make_rows()
 
 
