@@ -34,7 +34,7 @@ def section(name):
     return DOCS.split(f"\n## {name}\n", 1)[1].split("\n## ", 1)[0]
 
 
-def test_there_are_seven():
+def test_there_are_eight():
     assert sorted(COMMANDS) == [
         "cache_browse",
         "cache_doctor",
@@ -42,6 +42,7 @@ def test_there_are_seven():
         "cache_relay",
         "cache_rules",
         "cache_stats",
+        "cache_sweep",
         "cache_warm",
     ]
 

@@ -12,6 +12,7 @@ from .. import connections, envelope
 from ..connections import Link
 from ..exceptions import CacheAway
 from ..keys import Group, Parsed, Place, alias_base, logical_tenant, parse
+from ..keys import name as escaped_name
 from ..scripts import script
 
 UNLINK_AT_ONCE: Final = 500
@@ -80,10 +81,9 @@ class Keyspace:
     def abouts(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the notes in the headers of some values, read without their payloads. Cost: 1 round trip for 500."""
         notes: dict[str, dict[str, Any]] = {}
-        end = envelope.header_bytes_limit(tags=8)
         for i in range(0, len(names), UNLINK_AT_ONCE):
             batch = names[i : i + UNLINK_AT_ONCE]
-            replies = self.link.call(*(("GETRANGE", name, 0, end) for name in batch)).values
+            replies = self.link.call(*(("GETRANGE", name, 0, _HEADER_BYTES) for name in batch)).values
             for name, reply in zip(batch, replies, strict=True):
                 if isinstance(reply, bytes) and (header := envelope.parse(reply)):
                     notes[name] = dict(header.about)
@@ -127,6 +127,50 @@ class Keyspace:
         keys = (aside, group.index, group.tenant_epoch, group.epoch)
         freed, left = script("reclaim").run(self.link, keys, (group.values, chunk))[1]
         return int(freed), int(left)
+
+    def scan_asides(self) -> Iterator[tuple[Group, str]]:
+        """Yield indexes that were set aside and left there, by a process that ended: (group, name). Cost: a SCAN."""
+        prefix = connections.prefix(self.alias)
+        for page in self.scan(_literal(alias_base(prefix, self.alias)) + "*:aside:*"):
+            for name in page:
+                parsed = parse(name.rpartition(":aside:")[0], prefix, self.alias)
+                if parsed is not None and parsed.kind == "i" and not parsed.is_digest:
+                    yield Place(prefix, self.alias, parsed.tenant).group(parsed.group), name
+
+    def scan_orphans(self) -> Iterator[tuple[int, list[str]]]:
+        """
+        Yield (values looked at, names of those that nobody can read any more), page by page.
+
+        An entry's tags are taken from its notes, which nothing vouches for: a wrong one costs a miss.
+        Cost:    3 round trips for every 1,000 keys of the database.
+        """
+        for page in self.scan_parsed("v"):
+            names = [name for name, _ in page]
+            identity, replies = self.link.call(*(("GETRANGE", name, 0, _HEADER_BYTES) for name in names))
+            headers = [envelope.parse(reply) if isinstance(reply, bytes) else None for reply in replies]
+            stands = [_stands_on(name, header) for name, header in zip(names, headers, strict=True)]
+            asked = self.link.call(*(("MGET", *epochs) for epochs in stands)).values
+            orphans = []
+            for name, header, epochs in zip(names, headers, asked, strict=True):
+                if header is None or not isinstance(epochs, list):
+                    continue
+                if header.identity != identity or list(header.epochs[: len(epochs)]) != epochs:
+                    orphans.append(name)
+            yield len(names), orphans
+
+
+_HEADER_BYTES: Final = envelope.header_bytes_limit(tags=8)
+
+
+def _stands_on(name: str, header: envelope.Header | None) -> list[str]:
+    """Return the keys of the epochs that a value stands on, as far as they are known."""
+    base, _, rest = name.partition("}:")
+    base += "}:"
+    epochs = [base + "t", f"{base}g:{rest.split(':')[1]}"]
+    tags = header.about.get("tags", ()) if header else ()
+    if header and isinstance(tags, list) and len(tags) == len(header.epochs) - 2:
+        epochs += [f"{base}x:{escaped_name(str(tag))}" for tag in tags]
+    return epochs
 
 
 def _literal(text: str) -> str:
