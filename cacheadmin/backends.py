@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from django_prometheus.cache.metrics import (
     django_cache_misses_total,
 )
 from django_redis.cache import RedisCache as DjangoRedisCache
+from django_redis.exceptions import ConnectionInterrupted
 from django_redis.util import CacheKey
 
 from . import invalidation, memory, transactions
@@ -82,6 +84,22 @@ class RedisCache(DjangoRedisCache):
             return 0
         return max(1, int(timeout * 1000)) if timeout > 0 else -1
 
+    def _outside(self, name: str, *args: Any, otherwise: Any = None, client: Any = None, **options: Any) -> Any:
+        """
+        Let django-redis do something with keys that have no scope, on our connection and behind its gate.
+
+        Returns: `otherwise` while the server is away or full, unless the site wants django-redis' exceptions.
+        """
+        if self._scoped is None or client is not None:
+            return getattr(super(), name)(*args, client=client, **options)
+        method = getattr(self.client, name)
+        try:
+            return self._scoped.store.link.lend(lambda lent: method(*args, client=lent, **options))
+        except (CacheAway, ConnectionInterrupted) as error:
+            if self._ignore_exceptions:
+                return otherwise
+            raise error.__cause__ or error from error
+
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def get(self, key: Any, default: Any = None, version: int | None = None, client: Any = None) -> Any:
@@ -138,7 +156,7 @@ class RedisCache(DjangoRedisCache):
         """Say whether a value is there. Cost: 1 round trip."""
         found = self._find(key, version)
         if found is None:
-            return bool(super().has_key(key, version=version, client=client))
+            return bool(self._outside("has_key", key, version=version, client=client))
         read = found[0].get(found[1])
         return read is not None and read.state == "hit"
 
@@ -152,8 +170,8 @@ class RedisCache(DjangoRedisCache):
         found = self._find(key, version)
         left = self._ask(lambda: found[0].store.remaining_ms(found[1]), None) if found else None
         if left is None:
-            ask = super().pttl
-            return self._ask(lambda: ask(key, version=version, client=client), 0)
+            left = self._outside("pttl", key, otherwise=0, version=version, client=client)
+            return None if left is None else int(left)
         return None if left < 0 else left
 
     @staticmethod
@@ -184,7 +202,7 @@ class RedisCache(DjangoRedisCache):
         """
         found = self._find(key, version)
         if found is None:
-            return bool(super().set(key, value, timeout, version, client, nx, xx))
+            return bool(self._outside("set", key, value, timeout, version=version, client=client, nx=nx, xx=xx))
         scoped, entry = found
         ttl_ms = self._ms(timeout)
         if ttl_ms < 0:
@@ -208,7 +226,7 @@ class RedisCache(DjangoRedisCache):
         """Store a value if there is none; return whether it was stored. Cost: 1 round trip."""
         found = self._find(key, version)
         if found is None:
-            return bool(super().add(key, value, timeout=timeout, version=version, client=client))
+            return bool(self._outside("add", key, value, timeout, version=version, client=client))
         ttl_ms = self._ms(timeout)
         if ttl_ms < 0:
             return not self.has_key(key, version)
@@ -235,7 +253,7 @@ class RedisCache(DjangoRedisCache):
         outside = {key: value for key, value in data.items() if found[key] is None}
         inside = [(str(key), pair[1], data[key]) for key, pair in found.items() if pair]
         if outside:
-            super().set_many(outside, timeout, version, client)
+            self._outside("set_many", outside, timeout, version=version, client=client)
         if inside and self._scoped is not None:
             scoped = self._scoped
             self._stored(lambda: bool(scoped.set_many(inside, ttl_ms)))
@@ -252,7 +270,10 @@ class RedisCache(DjangoRedisCache):
         found = self._find(key, version)
         if found is None:
             options = {"ignore_key_check": True} if ignore_key_check else {}
-            return super().incr(key, delta, version=version, client=client, **options)
+            value = self._outside("incr", key, delta, version=version, client=client, **options)
+            if value is None:
+                raise ValueError(f"Key {str(key)!r} not found")
+            return value
         scoped, entry = found
         memory.forget(entry.key)
         try:
@@ -281,7 +302,7 @@ class RedisCache(DjangoRedisCache):
         """Give a value a new timeout; return whether there is one. Cost: 1 round trip."""
         found = self._find(key, version)
         if found is None:
-            return bool(super().touch(key, timeout=timeout, version=version, client=client))
+            return bool(self._outside("touch", key, timeout, version=version, client=client))
         ttl_ms = self._ms(timeout)
         if ttl_ms < 0:
             return self.delete(key, version)
@@ -297,8 +318,7 @@ class RedisCache(DjangoRedisCache):
         ms = int(timeout.total_seconds() * 1000) if isinstance(timeout, timedelta) else int(timeout)
         if self._find(key, version) is not None and self.touch(key, ms / 1000, version):
             return True
-        expire = super().pexpire
-        return bool(self._ask(lambda: expire(key, ms, version=version, client=client), False))
+        return bool(self._outside("pexpire", key, ms, version=version, client=client))
 
     def expire_at(self, key: Any, when: Any, version: int | None = None, client: Any = None) -> bool:
         """Let a value expire at a datetime or at seconds since 1970."""
@@ -314,8 +334,7 @@ class RedisCache(DjangoRedisCache):
         """Let a value never expire."""
         if self._find(key, version) is not None and self.touch(key, None, version):
             return True
-        persist = super().persist
-        return bool(self._ask(lambda: persist(key, version=version, client=client), False))
+        return bool(self._outside("persist", key, version=version, client=client))
 
     def incr_version(self, key: Any, delta: int = 1, version: int | None = None, client: Any = None) -> int:
         """Move a value to another version. Cost: 3 round trips."""
@@ -385,6 +404,13 @@ class RedisCache(DjangoRedisCache):
         if scoped is None or version not in (None, self.version):
             yield from super().iter_keys(search, itersize=itersize or 1000, client=client, version=version)
             return
+        try:
+            yield from self._found(scoped, chosen)
+        except CacheAway as error:
+            invalidation.logger.warning("The keys cannot be listed: %s", error)
+
+    @staticmethod
+    def _found(scoped: ScopedKeys, chosen: re.Pattern[str]) -> Iterator[str]:
         for page in scoped.store.scan_raw():
             yield from (key for _, key in page if chosen.fullmatch(key))
         for found in scoped.store.scan_parsed("v"):

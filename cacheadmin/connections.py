@@ -145,6 +145,8 @@ class Link:
         self._away_since = 0.0
         self._has_changed = False
         self._mean_ms = 0.0
+        self.failure: BaseException | None = None
+        """What a call failed with last, for the doctor."""
         self.identity = b""
         """The identity seen last by any thread; empty before the first answer."""
         self.heard_at = float("-inf")
@@ -179,6 +181,7 @@ class Link:
             return True
 
     def _failed(self, error: BaseException) -> CacheAway:
+        self.failure = error
         why = type(error).__name__
         self._shut(why)
         if isinstance(error, AWAY) and not isinstance(error, _OF_THE_ALIAS):
@@ -328,6 +331,23 @@ class Link:
                 raise CacheSkipped(f"The cache server of alias {self.alias!r} was replaced.")
             self._took((time.monotonic() - begun) * 1000)
         return replies
+
+    def lend(self, act: Callable[[redis.Redis], Any]) -> Any:
+        """
+        Let code of others, `act(client)`, talk to the server: behind this gate and with these timeouts.
+
+        Cost:    what `act` costs; nothing while the server is away.
+        Raises:  CacheAway; what else `act` raises.
+        """
+        if self._gate is not Gate.UP:
+            self._pass(entries=False)
+        try:
+            return act(redis.Redis(connection_pool=self._pool))
+        except Exception as error:
+            for reason in (error, error.__cause__):  # django-redis raises something of its own
+                if isinstance(reason, (*AWAY, *_NOT_MASTER)):
+                    raise self._failed(reason) from error
+            raise
 
     def _took(self, ms: float) -> None:
         """Note how long reading took: a server that is slow every time is left alone like one that is away."""

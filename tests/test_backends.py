@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from cache_contract import CacheContract, RedisExtras
@@ -116,3 +117,23 @@ def test_request_forgets_its_stamps() -> None:
     request_started.send(RedisCache)
     cache.set("tenant:1:group:x", 1)
     assert cache.get("tenant:1:group:x") == 1
+
+
+def test_keys_without_scope_wait_for_a_hung_server_once(fresh_server) -> None:
+    server = fresh_server()
+    backend = {"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": server.url, "TIMEOUT": 60}
+    with override_settings(CACHES={"default": backend}, CACHEADMIN={"TIMEOUT_MS": 100}):
+        cache = caches["default"]
+        cache.set("sessionid", 1)
+        assert cache.get("sessionid") == 1
+        server.pause()
+        try:
+            started = time.monotonic()
+            assert [cache.get("sessionid"), cache.set("sessionid", 2), cache.add("other", 2)] == [None, False, False]
+            assert [cache.has_key("sessionid"), cache.touch("sessionid"), cache.ttl("sessionid")] == [False, False, 0]
+            assert [cache.delete("sessionid"), cache.set_many({"other": 2}), cache.keys("*")] == [False, [], []]
+            with pytest.raises(ValueError, match="not found"):
+                cache.incr("sessionid")
+            assert time.monotonic() - started < 4, "django-redis' own connections wait for 5 seconds, each time"
+        finally:
+            server.resume()
