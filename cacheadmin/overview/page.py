@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
+from ..conf import config
 from ..exceptions import CacheAway
 from ..stats import EVERY_TENANT, OTHER, Mark
 from ..stats.history import Command, DroppedLine, Group, Numbers, Reader
 from ..stats.layout import MINUTE, starts
 from ..tenancy import Everyone
+from .fetching import FetchFailed
 from .figures import Figure, figure, figures, hit_ratio, percentile_ms, total
 from .health import AliasRow, Server, alias_rows, look
 from .notes import Note, away, cause_of, deploy_at, fell_at
+from .promql import redrawn
 from .ranges import DEFAULT_RANGE, RANGES, Now, Range, Span
 from .ranking import Order, Ranking, Row, fallen_of, rank, worst_of
 from .rows import Allowed, dropped_a_minute, fold, summed
@@ -78,6 +81,9 @@ class Overview:
     """What was invalidated in the range, newest first, as far as the user may see it."""
     along: tuple[Any, ...] | None = None
     """The replies to what was sent along; None if nothing was."""
+    charts_from: Literal["rollups", "prometheus"] = "rollups"
+    charts_error: str = ""
+    """Why the charts are not drawn from Prometheus, though it is named; for anybody to read."""
 
 
 def overview(
@@ -97,12 +103,14 @@ def overview(
     `tenants` are those the user may see: figures are then theirs alone, without shared data, memory and servers.
     Cost:    two round trips to the server of the roll-ups, one to each other server. Grows with the buckets of the
              range, with the tenants and groups that were active; never with the number of entries.
+             One HTTP request where PROMETHEUS_URL is set, for users who may see everything: it knows no tenants.
     Raises:  nothing for a server that is away: it is a note.
     """
     span = Span(within, time.time() if now is None else now)
     try:
         found = read(span, tenants)
-        return _Page(span, alias, tenants, order, found).built(look(found.info), waiting, lag_seconds, along)
+        page = _Page(span, alias, tenants, order, found).built(look(found.info), waiting, lag_seconds, along)
+        return _redrawn(page) if config().prometheus_url and isinstance(tenants, Everyone) else page
     except CacheAway:
         servers = look()
         empty = series(starts(within.step, span.since, span.now), within.step, {}, {}, now=span.now)
@@ -120,6 +128,14 @@ def overview(
             aliases=alias_rows(servers, {}) if isinstance(tenants, Everyone) else (),
             is_known=False,
         )
+
+
+def _redrawn(page: Overview) -> Overview:
+    """Draw the charts from Prometheus; if that fails they stay as they are, and why is noted."""
+    try:
+        return replace(page, series=redrawn(page.series, page.alias, page.now), charts_from="prometheus")
+    except FetchFailed as error:
+        return replace(page, charts_error=str(error))
 
 
 def is_other_tenant(name: tuple[str | None]) -> bool:
@@ -235,7 +251,7 @@ class _Page:
         recent = fold(self.read.recent_groups, self._of_alias)
         if isinstance(self.allowed, Everyone):
             return self.span.now_of(recent, self.read.born)
-        since = min(recent)  # counts of one tenant's groups are kept by ten minutes only
+        since = min(recent, default=self.span.minute)  # counts of one tenant's groups are kept by ten minutes only
         return Now(list(recent.values()), since, self.span.minutes(since, self.span.now, self.read.born))
 
     def _groups(self) -> Ranking[Group]:

@@ -1,0 +1,169 @@
+"""The charts' points from a Prometheus server: one fixed query, whose only variable parts are quoted labels."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from django.utils.translation import gettext_lazy as _
+
+from ..conf import config, on_change
+from .fetching import Base, FetchFailed, get
+from .series import Series
+
+REST_SECONDS: Final = 30.0
+"""How long a server that did not answer is left alone, so that not every page waits for it."""
+
+WINDOW_SECONDS: Final = 120
+"""Least window of a rate: two samples of a server that scrapes once a minute."""
+
+RESULTS: Final = ("hit", "stale", "miss", "bypassed", "error")
+
+LINES: Final = {
+    "p50": "histogram_quantile(0.5, sum by (le) (rate(cacheadmin_read_seconds_bucket{%(site)s}[%(window)s])))",
+    "p95": "histogram_quantile(0.95, sum by (le) (rate(cacheadmin_read_seconds_bucket{%(site)s}[%(window)s])))",
+    "cost": "sum(rate(cacheadmin_compute_seconds_total{%(site)s}[%(window)s])) * 60",
+    "invalidations": "sum(rate(cacheadmin_invalidations_total{%(site)s}[%(window)s])) * 60",
+    "used": "sum(max by (server) (cacheadmin_server_memory_bytes{%(servers)s}))",
+    "limit": "sum(max by (server) (cacheadmin_server_memory_limit_bytes{%(servers)s} > 0))",
+    "evicted": "sum(rate(cacheadmin_server_evicted_keys_total{%(servers)s}[%(window)s])) * %(step)s",
+}
+"""A line of the charts -> how to ask for it."""
+
+BY_RESULT: Final = "sum by (result) (rate(cacheadmin_reads_total{%(site)s}[%(window)s]))"
+
+
+def quoted(text: str) -> str:
+    """Return a text as PromQL writes it between double quotes."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def selector(labels: Mapping[str, str]) -> str:
+    """Return matchers for labels; a name that Prometheus would not take is left out."""
+    return ",".join(f"{name}={quoted(text)}" for name, text in sorted(labels.items()) if name.isidentifier())
+
+
+def query(alias: str | None, step: int) -> str:
+    """Return the one query: all lines of the charts, told apart by the label `line`."""
+    labels = config().prometheus_labels
+    words = {
+        "site": selector({**labels, "alias": alias} if alias else labels),
+        "servers": selector(labels),
+        "window": f"{max(step, WINDOW_SECONDS)}s",
+        "step": step,
+    }
+    parts = [f'label_replace({BY_RESULT % words}, "line", "$1", "result", "(.+)")']
+    parts += [f'label_replace({text % words}, "line", "{line}", "", "")' for line, text in LINES.items()]
+    return " or ".join(parts)
+
+
+class _Rest:
+    """When a server that failed may be asked again."""
+
+    def __init__(self) -> None:
+        self.ends: tuple[float, tuple[object, ...]] = (float("-inf"), ())
+
+    def forget(self) -> None:
+        """Ask at once (settings changed)."""
+        self.ends = (float("-inf"), ())
+
+    def check(self) -> None:
+        """Raise: FetchFailed, as the last time, while the server is left alone."""
+        until, why = self.ends
+        if time.monotonic() < until:
+            raise FetchFailed(*why)
+
+    def begin(self, error: FetchFailed) -> None:
+        """Leave the server alone."""
+        self.ends = (time.monotonic() + REST_SECONDS, error.args)
+
+
+_rest = _Rest()
+on_change(_rest.forget)
+
+
+def redrawn(points: Series, alias: str | None, now: float) -> Series:
+    """
+    Return the same series with what Prometheus knows in place of what the roll-ups do.
+
+    The line of the worst tenant stays: Prometheus has no series of each tenant.
+    Cost:    one HTTP request of at most 2 s; none for 30 s after one that failed.
+    Raises:  FetchFailed.
+    """
+    _rest.check()
+    try:
+        lines = _lines(points.times, points.step, alias, now)
+    except FetchFailed as error:
+        _rest.begin(error)
+        raise
+    return _drawn(points, lines)
+
+
+def _lines(times: Sequence[int], step: int, alias: str | None, now: float) -> dict[str, dict[int, float]]:
+    base = Base.of(config().prometheus_url or "")
+    whole = [start for start in times if start + step <= now]  # what is not over yet cannot be asked for
+    if not whole:
+        return {}
+    # What happened in a bucket is the rate at its end.
+    start, end = str(whole[0] + step), str(whole[-1] + step)
+    params = {"query": query(alias, step), "start": start, "end": end, "step": str(step)}
+    return parsed(get(base, "/api/v1/query_range", params), step)
+
+
+def parsed(body: bytes, step: int) -> dict[str, dict[int, float]]:
+    """Return line -> beginning of the bucket -> value, of the answer to `query`. Raises: FetchFailed."""
+    try:
+        answer = json.loads(body)
+        if answer["status"] != "success" or answer["data"]["resultType"] != "matrix":
+            raise FetchFailed(_("Prometheus refused the query."))
+        found: dict[str, dict[int, float]] = {}
+        for series in answer["data"]["result"]:
+            line = found.setdefault(str(series["metric"]["line"]), {})
+            line.update({int(float(at)) - step: float(value) for at, value in series["values"]})
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise FetchFailed(_("Prometheus answers with something else than a matrix.")) from error
+    return found
+
+
+def _drawn(points: Series, lines: Mapping[str, Mapping[int, float]]) -> Series:
+    def line(name: str, scale: float = 1.0) -> list[Any]:
+        known = lines.get(name, {})
+        values = [known.get(start) for start in points.times]
+        return [None if value is None or not math.isfinite(value) else value * scale for value in values]
+
+    by_result = {result: line(result) for result in RESULTS}
+    # Where one result is known, those without a series did not happen; where none is, nothing is known.
+    for at in range(len(points.times)):
+        if any(values[at] is not None for values in by_result.values()):
+            for values in by_result.values():
+                values[at] = values[at] or 0.0
+    ratios = [_ratio(hit, stale, miss) for hit, stale, miss, *_ in zip(*by_result.values(), strict=True)]
+    limits = [value for value in line("limit") if value is not None]
+    return replace(
+        points,
+        hit=by_result["hit"],
+        stale=by_result["stale"],
+        miss=by_result["miss"],
+        bypassed=by_result["bypassed"],
+        error=by_result["error"],
+        hit_ratio=ratios,
+        p50_ms=line("p50", 1000),
+        p95_ms=line("p95", 1000),
+        cost=line("cost"),
+        invalidations=line("invalidations"),
+        used_bytes=[None if value is None else int(value) for value in line("used")],
+        limit_bytes=int(limits[-1]) if limits else None,
+        evicted=[None if value is None else round(value) for value in line("evicted")],
+    )
+
+
+def _ratio(hit: float | None, stale: float | None, miss: float | None) -> float | None:
+    """Return the hit ratio; None without reads that the cache answered: a gap, not 0 or 100%."""
+    if hit is None or stale is None or miss is None or hit + stale + miss == 0:
+        return None
+    return (hit + stale) / (hit + stale + miss)
