@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
-from postgres import Postgres, find_programs
 
+from postgres import Postgres, find_programs
 from server import Server
 
 CONNECTION_COMMANDS = {"auth", "client", "config", "hello", "info", "select"}

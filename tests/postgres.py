@@ -1,7 +1,7 @@
 """
 A PostgreSQL server for the tests: Debian's programs, a directory of its own, a unix socket, gone with its parent.
 
-Nothing here knows Django or cacheadmin.
+Nothing here imports Django or cacheadmin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from server import let_go, watch
 
@@ -48,6 +48,19 @@ def find_programs() -> Path | None:
         return Path(found).resolve().parent
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     return installed[-1].parent if installed else None
+
+
+def settings(url: str) -> dict[str, str]:
+    """Return an address, `postgresql://user:password@host:port/name?host=/directory`, as Django's settings name it."""
+    parts = urlsplit(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path[1:]),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": dict(parse_qsl(parts.query)).get("host", parts.hostname or ""),
+        "PORT": str(parts.port or ""),
+    }
 
 
 class Postgres:

@@ -1,4 +1,4 @@
-"""Checks of the settings and of the installation. They need neither Redis nor the database."""
+"""Checks of `CACHEADMIN` and of the installation. All of them run at start: they ask neither Redis nor the database."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from cacheadmin.conf import cache_settings, config, problems
+from cacheadmin.conf import config, problems
 from cacheadmin.exceptions import ImproperSettings
 from cacheadmin.tenancy import tenancy
 
+from .facts import Facts
 from .registry import Finding, check
 
 
 @check("E001", gettext_lazy("Each key of CACHEADMIN is known and has a value of its type."), at_start=True)
-def settings_are_sound() -> Iterator[Finding]:
+def settings_are_sound(_facts: Facts) -> Iterator[Finding]:
     """Report unknown keys with the nearest name, wrong types, and aliases that CACHES does not have."""
     for problem in problems():
         yield Finding(
@@ -30,7 +31,7 @@ def settings_are_sound() -> Iterator[Finding]:
 
 
 @check("E002", gettext_lazy("The templates of the console are found."), at_start=True)
-def templates_are_found() -> Iterator[Finding]:
+def templates_are_found(_facts: Facts) -> Iterator[Finding]:
     """Load the console's frame. A checkout without symbolic links builds a wheel without any template."""
     try:
         get_template("cacheadmin/base.html")
@@ -46,57 +47,8 @@ def templates_are_found() -> Iterator[Finding]:
         )
 
 
-@check("W003", gettext_lazy("No alias sets MAX_CONNECTIONS, which django-redis ignores."), at_start=True)
-def pool_size_is_heard() -> Iterator[Finding]:
-    """Report OPTIONS["MAX_CONNECTIONS"]: django-redis takes the size of its pool from CONNECTION_POOL_KWARGS."""
-    for alias in config().aliases:
-        wish = cache_settings(alias).get("OPTIONS", {}).get("MAX_CONNECTIONS")
-        if wish is not None:
-            yield Finding(
-                _("MAX_CONNECTIONS is ignored by django-redis."),
-                where=f"CACHES[{alias!r}]['OPTIONS']",
-                why=_("The pool of connections has no limit, whatever the setting says."),
-                fix=f'"OPTIONS": {{"CONNECTION_POOL_KWARGS": {{"max_connections": {wish}}}}}',
-            )
-
-
-@check("W004", gettext_lazy("No two aliases share both server and prefix."), at_start=True)
-def aliases_are_apart() -> Iterator[Finding]:
-    """Report aliases with the same LOCATION, KEY_PREFIX and VERSION: their plain keys are each other's."""
-    first: dict[tuple[str, str, int], str] = {}
-    for alias in config().aliases:
-        kept = cache_settings(alias)
-        database = kept.get("OPTIONS", {}).get("db", "")
-        where = (f"{kept.get('LOCATION', '')} {database}", kept.get("KEY_PREFIX", ""), kept.get("VERSION", 1))
-        other = first.setdefault(where, alias)
-        if other != alias:
-            yield Finding(
-                _("The aliases %(one)s and %(other)s keep their keys in one place.") % {"one": other, "other": alias},
-                where=f"CACHES[{alias!r}]",
-                why=_("A plain key set in one is read from the other, and clearing one clears both."),
-                fix=f'"KEY_PREFIX": "{kept.get("KEY_PREFIX") or "site"}_{alias}"',
-            )
-
-
-@check("W005", gettext_lazy("No KEY_PREFIX holds a colon."), at_start=True)
-def prefixes_are_plain() -> Iterator[Finding]:
-    """Report prefixes with a colon, which separates prefix, version and key."""
-    for alias in config().aliases:
-        prefix = str(cache_settings(alias).get("KEY_PREFIX", ""))
-        if ":" in prefix:
-            yield Finding(
-                _("The prefix %(prefix)r holds a colon.") % {"prefix": prefix},
-                where=f"CACHES[{alias!r}]['KEY_PREFIX']",
-                why=_(
-                    "A colon separates prefix, version and key, so clearing an alias with the prefix before the colon "
-                    "can reach the keys of this one."
-                ),
-                fix=f'"KEY_PREFIX": "{prefix.replace(":", "_")}"',
-            )
-
-
 @check("W006", gettext_lazy("There is an alias to look after."), at_start=True)
-def something_is_managed() -> Iterator[Finding]:
+def something_is_managed(_facts: Facts) -> Iterator[Finding]:
     """Report that no alias of CACHES has a Redis backend."""
     if not config().aliases:
         yield Finding(
@@ -108,7 +60,7 @@ def something_is_managed() -> Iterator[Finding]:
 
 
 @check("E007", gettext_lazy("The classes and functions that CACHEADMIN names can be imported."), at_start=True)
-def paths_lead_somewhere() -> Iterator[Finding]:
+def paths_lead_somewhere(_facts: Facts) -> Iterator[Finding]:
     """Import what TENANCY and MASK_VALUE name."""
     why = _("The console and every tenant's cache need it.")
     try:

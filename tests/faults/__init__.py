@@ -3,6 +3,7 @@ Faults on purpose: each scenario breaks something and counts what a reader would
 
     PYTHONPATH=tests python -m faults stale_set --count 10000 --seed 1
     PYTHONPATH=tests python -m faults key_loss --without widening
+    PYTHONPATH=tests python -m faults race --database postgres
 
 A scenario is red when it counts a violation. `--without` takes one safety mechanism away, patched from here: a scenario
 that stays green without the mechanism that it is meant to watch proves nothing.
@@ -62,3 +63,5 @@ class Scenario:
     """Figures that are printed even when nothing counted them: the violations that it looks for."""
     watches: tuple[str, ...] = ()
     """The mechanisms without which it goes red."""
+    databases: tuple[str, ...] = ("sqlite",)
+    """Where it runs; both, if the database makes a difference."""

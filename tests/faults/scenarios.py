@@ -45,6 +45,7 @@ ALL = (
         long=5_000,
         must=("stale", "uncommitted", "own_write_unseen"),
         watches=("after_the_commit", "no_hit_after_a_write", "no_fill_after_a_write", "no_fill_of_snapshots"),
+        databases=("sqlite", "postgres"),
     ),
     Scenario(
         "nesting",
@@ -69,6 +70,7 @@ ALL = (
         long=1_000,
         must=("lost",),
         watches=("outbox_row", "intent_with_its_write"),
+        databases=("sqlite", "postgres"),
     ),
     Scenario(
         "relay",

@@ -1,4 +1,4 @@
-"""The smallest site that uses everything: two aliases more than one, one table, SQLite in a file."""
+"""The smallest site that uses everything: two aliases more than one, few tables, SQLite in a file or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,22 +8,31 @@ from pathlib import Path
 import django
 from django.conf import settings
 
+import postgres
+
 ALIASES = ("query", "default", "template")
 
 
-def set_up(url: str, directory: Path, **cacheadmin: object) -> None:
-    """Configure Django for this process, and make the tables. `url` has no database number at its end."""
+def sqlite(directory: Path) -> dict[str, object]:
+    """Return the settings of a database in a file of this directory."""
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.fspath(directory / "rows.sqlite3"),
+        # A reader's snapshot must not hold a writer up, nor the other way round.
+        "OPTIONS": {"timeout": 20, "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF"},
+    }
+
+
+def set_up(url: str, directory: Path, database: str = "sqlite", **cacheadmin: object) -> None:
+    """
+    Configure Django for this process, and make the tables.
+
+    `url` has no database number at its end; `database` is "sqlite", or the address of an empty one of PostgreSQL.
+    """
     settings.configure(
         SECRET_KEY="nothing here is secret",
         INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "cacheadmin", "faults"],
-        DATABASES={
-            "default": {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": os.fspath(directory / "rows.sqlite3"),
-                # A reader's snapshot must not hold a writer up, nor the other way round.
-                "OPTIONS": {"timeout": 20, "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF"},
-            }
-        },
+        DATABASES={"default": sqlite(directory) if database == "sqlite" else postgres.settings(database)},
         CACHES={
             alias: {"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": f"{url}/{number}"}
             for number, alias in enumerate(ALIASES)

@@ -14,7 +14,9 @@ Everything that differs between the two comes from the environment:
 
 import os
 from importlib.util import find_spec
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
+
+import postgres
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
 STOCK = os.environ.get("SHOP_BACKEND") == "stock"
@@ -79,16 +81,7 @@ SHOP_DB = os.environ.get("SHOP_DB", ":memory:")
 def database(address):
     """Return the settings of one database: a path or `:memory:` for SQLite, a URL for PostgreSQL."""
     if address.startswith("postgresql://"):
-        url = urlsplit(address)
-        host = dict(parse_qsl(url.query)).get("host", url.hostname or "")
-        return {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": unquote(url.path[1:]),
-            "USER": unquote(url.username or ""),
-            "PASSWORD": unquote(url.password or ""),
-            "HOST": host,
-            "PORT": str(url.port or ""),
-        }
+        return postgres.settings(address)
     found = {"ENGINE": "django.db.backends.sqlite3", "NAME": address}
     if address != ":memory:":
         # Two web workers and the traffic write to one file: readers must not wait for the writer, and a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from django.contrib import messages
@@ -11,18 +12,69 @@ from django.utils.translation import ngettext
 
 from cacheadmin import doctor
 from cacheadmin.admin import formats
-from cacheadmin.admin.pages import Crumb, Page, count_beside
+from cacheadmin.admin.pages import Crumb, Note, Page, count_beside
 
 KEPT_SECONDS: Final = 300
 """For so long a process shows what its checks found, on this page and beside its tab."""
 
+SAID_BY_THE_FRAME: Final = "cacheadmin.E010"
+"""That a server is away stands above every page already."""
+
+
+def open_problems() -> tuple[doctor.Finding, ...]:
+    """Return the errors and warnings that this process knows of. Cost: none; they are looked for beside the page."""
+    report = doctor.known(KEPT_SECONDS)
+    return report.problems if report is not None else ()
+
+
+def is_known() -> bool:
+    """Say whether this process has looked yet."""
+    return doctor.known(KEPT_SECONDS) is not None
+
 
 def open_findings() -> int:
-    """Return how many findings stand beside the tab. Cost: none, but for the first page in a while."""
-    return len(doctor.latest(KEPT_SECONDS).findings)
+    """Return how many problems stand beside the tab."""
+    return len(open_problems())
 
 
 count_beside("health", open_findings)
+
+
+def anchor_of(check: str) -> str:
+    """Return the fragment of the page's address where the first finding of a check stands."""
+    return f"check-{check.rpartition('.')[2]}"
+
+
+def notes(page: Page) -> list[Note]:
+    """Put errors into words for another page, each with a link to how it is put right."""
+    url = page.url("cacheadmin_health")
+    return [
+        Note(found.why, found.title, "bad", [(_("How to put it right"), f"{url}#{anchor_of(found.check)}")])
+        for found in open_problems()
+        if found.level == "error" and found.check != SAID_BY_THE_FRAME
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One finding as the page shows it."""
+
+    finding: doctor.Finding
+    anchor: str
+    """Empty but for the first of its check."""
+
+
+def _shown(report: doctor.Report) -> list[Shown]:
+    seen: set[str] = set()
+    rows = []
+    for finding in report.findings:
+        rows.append(Shown(finding, "" if finding.check in seen else anchor_of(finding.check)))
+        seen.add(finding.check)
+    return rows
+
+
+def _listed(checks: tuple[doctor.Check, ...]) -> str:
+    return ", ".join(check.id for check in checks)
 
 
 class Health(Page):
@@ -39,6 +91,9 @@ class Health(Page):
             _("Health"),
             crumbs=[Crumb(_("Health"))],
             report=report,
+            rows=_shown(report),
+            unfinished=_listed(report.unfinished),
+            silenced=_listed(report.silenced),
             passed=ngettext("%(n)s check passed", "%(n)s checks passed", len(report.passed))
             % {"n": formats.number(len(report.passed))},
         )

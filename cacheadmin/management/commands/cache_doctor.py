@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from argparse import ArgumentParser
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import CommandError
 
@@ -12,16 +12,23 @@ from ... import doctor, warming
 from ...doctor import Finding
 from ..base import CacheCommand, count, printable
 
+SECONDS: Final = 10.0
+"""For so long checks begin."""
+STEPS: Final = 20
+"""Pages of keys that are sampled in each database: a page of the console looks at one."""
+
+LEVELS: Final = ("error", "warning", "info")
+
 
 class Command(CacheCommand):
-    """Examines. Exit code 1 if there is an error; warnings alone leave it 0."""
+    """Examines. Exit code 1 if there is a finding of the level that fails, an error by default; else 0."""
 
-    help = "Check the settings, the servers, the rules and the cached functions."
+    help = "Check the settings, the servers, the rules, the outbox and what is cached. Changes nothing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Take the format."""
+        """Take the level and the format."""
         parser.add_argument(
-            "--fail-level", choices=("error", "warning"), default="error", help="Exit with 1 from here on."
+            "--fail-level", choices=LEVELS, default="error", help="Exit with 1 from this level on (default: error)."
         )
         self.add_format(parser)
 
@@ -31,31 +38,47 @@ class Command(CacheCommand):
             warming.load_functions()
         except Exception as error:  # noqa: BLE001 - a site's own code; there is more to examine
             self.warn(f"The URLconf cannot be loaded ({type(error).__name__}: {error}): some functions are not known.")
-        report = doctor.examine()
+        report = doctor.examine(facts=doctor.Facts(seconds=SECONDS, steps=STEPS))
+        failing = LEVELS[: LEVELS.index(options["fail_level"]) + 1]
+        bad = [finding for finding in report.findings if finding.level in failing]
         if options["format"] == "json":
-            self.emit(
-                {
-                    "findings": [_as_json(finding) for finding in report.findings],
-                    "passed": [{"check": check.id, "title": str(check.title)} for check in report.passed],
-                }
-            )
+            self.emit(_as_json(report, is_ok=not bad))
         else:
-            for finding in report.findings:
-                self._tell(finding)
-            self.say(f"{count(len(report.passed), 'check')} passed, {count(len(report.findings), 'finding')}.")
-        levels = ("error",) if options["fail_level"] == "error" else ("error", "warning")
-        if bad := [finding for finding in report.findings if finding.level in levels]:
+            self._tell(report)
+        if bad:
             raise CommandError(f"{count(len(bad), 'finding')} to put right.")
 
-    def _tell(self, finding: Finding) -> None:
-        style = self.style.ERROR if finding.level == "error" else self.style.WARNING
+    def _tell(self, report: doctor.Report) -> None:
+        for level in LEVELS:
+            for finding in report.findings:
+                if finding.level == level:
+                    self._tell_finding(finding)
+        for one in report.unfinished:
+            self.warn(f"{one.id} was not finished within {SECONDS:.0f} s.")
+        if report.silenced:
+            self.say(f"Silenced by SILENCED_SYSTEM_CHECKS: {', '.join(one.id for one in report.silenced)}.")
+        self.say(f"{count(len(report.passed), 'check')} passed, {count(len(report.findings), 'finding')}.")
+
+    def _tell_finding(self, finding: Finding) -> None:
+        style = {"error": self.style.ERROR, "warning": self.style.WARNING}.get(finding.level, self.style.NOTICE)
         self.stdout.write(style(printable(f"{finding.level}: {finding.title} ({finding.check})")))
         for head, text in (("Where", finding.where), ("Why", finding.why), ("Fix", finding.fix)):
-            if text:
-                self.say(textwrap.indent(f"{head}: {text}", "  "))
+            if "\n" in text:
+                self.say(f"  {head}:")
+                for line in text.splitlines():
+                    self.say(textwrap.indent(line, "    "))
+            elif text:
+                self.say(f"  {head}: {text}")
         self.say()
 
 
-def _as_json(finding: Finding) -> dict[str, Any]:
+def _as_json(report: doctor.Report, *, is_ok: bool) -> dict[str, Any]:
     names = ("check", "level", "title", "where", "why", "fix", "since")
-    return {name: getattr(finding, name) for name in names}
+    return {
+        "ok": is_ok,
+        "findings": [{name: getattr(finding, name) for name in names} for finding in report.findings],
+        **{
+            kind: [{"check": check.id, "title": str(check.title)} for check in getattr(report, kind)]
+            for kind in ("passed", "unfinished", "silenced")
+        },
+    }

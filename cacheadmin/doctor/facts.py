@@ -1,0 +1,184 @@
+"""What the checks look at, gathered once an examination and shared by all of them. Nothing here writes anything."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from django.db import DatabaseError
+from django.db.models import Count, Min, Q
+from django.utils import timezone
+
+from cacheadmin.conf import cache_settings, config
+from cacheadmin.doctor.looking import Database, Key, Server, look
+from cacheadmin.exceptions import CacheAway, InvalidRule
+from cacheadmin.models import Intent
+from cacheadmin.outbox import rows
+from cacheadmin.rules import Rule, all_rules, code_rules
+from cacheadmin.stats import INDEX, OTHER
+from cacheadmin.stats.history import DroppedLine, Reader
+from cacheadmin.stats.servers import database, redis_aliases, server_of
+
+HOUR: Final = 3600
+DAY: Final = 24 * HOUR
+
+SECONDS: Final = 2.0
+"""For so long an examination begins new checks and new looks at keys."""
+
+OVERDUE: Final = dt.timedelta(seconds=60)
+"""After so long a relay of some process should have taken a row: it looks every second, 15 after failures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the roll-ups tell of the last day."""
+
+    born: float
+    """When the site began to count, in seconds since 1970; 0.0 if that is not known."""
+    lines: tuple[DroppedLine, ...]
+    groups: frozenset[tuple[str, str]]
+    """(alias, group) of what was read or dropped."""
+    refused_full: dict[str, int]
+    """Alias -> values that were not stored because the server was full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """The rows of one database that are not done."""
+
+    alias: str
+    tried: int = 0
+    """Waiting rows that a relay tried to deliver, and could not for a minute."""
+    untried: int = 0
+    """Waiting rows that no relay has touched for a minute."""
+    dead: int = 0
+    oldest: dt.datetime | None = None
+    """When the oldest waiting row was written."""
+    oldest_dead: dt.datetime | None = None
+    error: str = ""
+    """What the last attempt said, or why the rows cannot be read."""
+    can_be_read: bool = True
+
+
+class Facts:
+    """
+    What is known about the site. Each part is looked up when a check first asks for it.
+
+    `at_start`: neither Redis nor the database is asked; rules are those in code, and lists of servers and rows empty.
+    """
+
+    def __init__(self, *, at_start: bool = False, seconds: float = SECONDS, steps: int = 1) -> None:
+        self.at_start = at_start
+        self.steps = steps
+        """Pages of keys that are sampled in each database."""
+        self.deadline = time.monotonic() + seconds
+
+    def has_time(self) -> bool:
+        """Say whether there is time left to look at more."""
+        return time.monotonic() < self.deadline
+
+    # --- the settings -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def places(self) -> dict[str, tuple[str, int]]:
+        """Each managed Redis alias with its server and the number of its database; unreadable URLs left out."""
+        found = {}
+        for alias in redis_aliases():
+            try:
+                found[alias] = (server_of(alias), database(alias))
+            except ValueError:
+                continue  # E043 says so
+        return found
+
+    # --- the servers ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def servers(self) -> tuple[Server, ...]:
+        """Ask each server about itself and sample its keys. Cost: two round trips a database, more with `steps`."""
+        return () if self.at_start else look(self.places, self.steps, self.deadline)
+
+    @property
+    def databases(self) -> list[Database]:
+        """The databases that could be asked."""
+        return [database for server in self.servers for database in server.databases]
+
+    @property
+    def sample(self) -> list[Key]:
+        """Some keys of every database."""
+        return [key for database in self.databases for key in database.sample]
+
+    # --- the counters -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def counted(self) -> Counted | None:
+        """Ask the roll-ups; None where they cannot be. Cost: one round trip."""
+        if self.at_start or not config().aliases:
+            return None
+        server = next((s for s in self.servers if config().stats_alias in s.aliases), None)
+        if server is None or server.error is not None:
+            return None
+        now, reader = time.time(), Reader()
+        born, lines = reader.born(), reader.dropped(now - DAY, now)
+        groups = reader.groups(range(int(now - DAY) // HOUR * HOUR, int(now) + 1, HOUR), HOUR)
+        totals = reader.totals(HOUR, now - DAY, now)
+        try:
+            reader.run()
+        except CacheAway:
+            return None
+        full: dict[str, int] = {}
+        for of_alias in totals.value.counts.values():
+            for alias, numbers in of_alias.items():
+                full[alias] = full.get(alias, 0) + numbers[INDEX["refused_full"]]
+        named = {cell for bucket in groups.value.values() for cell in bucket if cell[1] != OTHER}
+        return Counted(born.value, tuple(lines.value), frozenset(named), full)
+
+    # --- the rules and the outbox -----------------------------------------------------------------------------------
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules that are switched on: at start those in code only. Cost: one query."""
+        try:
+            found = code_rules() if self.at_start else all_rules()
+        except InvalidRule:
+            return ()  # E011 says so
+        return tuple(rule for rule in found if rule.enabled)
+
+    @cached_property
+    def outbox(self) -> tuple[Outbox, ...]:
+        """Look at the rows that are not done. Cost: one query a database, one more if some wait."""
+        return () if self.at_start else tuple(_outbox(alias) for alias in _databases())
+
+
+def _databases() -> list[str]:
+    try:
+        return rows.databases()
+    except DatabaseError:
+        return []  # the pages that show this need the database themselves
+
+
+def _outbox(alias: str) -> Outbox:
+    states = Intent.State
+    late = Q(state=states.PENDING, due__lt=timezone.now() - OVERDUE)
+    intents = Intent.objects.using(alias).filter(state__in=(states.PENDING, states.DEAD))
+    try:
+        seen = intents.aggregate(
+            tried=Count("pk", filter=late & Q(attempts__gt=0)),
+            untried=Count("pk", filter=late & Q(attempts=0)),
+            dead=Count("pk", filter=Q(state=states.DEAD)),
+            oldest=Min("created", filter=late),
+            oldest_dead=Min("created", filter=Q(state=states.DEAD)),
+        )
+        error = ""
+        if seen["tried"]:
+            error = intents.filter(late, attempts__gt=0).order_by("-due").values_list("error", flat=True)[0]
+    except DatabaseError as failure:
+        return Outbox(alias, error=type(failure).__name__, can_be_read=False)
+    return Outbox(alias, error=error, **seen)
+
+
+def backend_of(alias: str) -> str:
+    """Return the dotted path of an alias' backend."""
+    return str(cache_settings(alias)["BACKEND"])
