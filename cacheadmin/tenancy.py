@@ -96,6 +96,10 @@ class Tenancy:
         """Return the tenants whose cache a user of the console may see; `EVERYONE` for all. Default: all."""
         return EVERYONE
 
+    def allowed_aliases(self, user: Any) -> Iterable[str] | Everyone:
+        """Return the cache aliases that a user of the console may see; `EVERYONE` for all. Default: all."""
+        return EVERYONE
+
 
 @contextmanager
 def _activated(tenant: str | None) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from django.core.exceptions import PermissionDenied
@@ -12,6 +12,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from cacheadmin.conf import config
+from cacheadmin.targets import Target
 from cacheadmin.tenancy import EVERYONE, Everyone, tenancy
 
 Permission = Literal["view_keys", "view_values", "invalidate", "warm", "clear_alias", "see_all_tenants"]
@@ -47,6 +48,38 @@ class Access:
     tenants: frozenset[str] | Everyone
     """Ids of the tenants the user may see, or EVERYONE, which includes shared data."""
     is_read_only: bool = False
+    allowed_aliases: frozenset[str] | Everyone = EVERYONE
+    """Aliases the user may see. Somebody restricted to some sees one at a time, never a sum over all."""
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """The managed aliases that the user may see, in their order."""
+        return tuple(filter(self.sees_alias, config().aliases))
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether the user sees certain aliases only."""
+        return self.allowed_aliases is not EVERYONE
+
+    def sees_alias(self, alias: str) -> bool:
+        """Say whether the user may see an alias."""
+        return isinstance(self.allowed_aliases, Everyone) or alias in self.allowed_aliases
+
+    def require_alias(self, alias: str) -> None:
+        """Raise Http404 for an alias that the user may not see: the same answer as for one that never was."""
+        if not self.sees_alias(alias):
+            raise Http404
+
+    def within(self, targets: Iterable[Target]) -> tuple[Target, ...]:
+        """Narrow what is meant for all aliases to those that the user may see, and leave out other aliases."""
+        if isinstance(self.allowed_aliases, Everyone):
+            return tuple(targets)
+        found = (
+            replace(target, alias=alias)
+            for target in targets
+            for alias in (self.aliases if target.alias is None else (target.alias,))
+        )
+        return tuple(target for target in found if self.sees_alias(str(target.alias)))
 
     @property
     def is_bound(self) -> bool:
@@ -110,4 +143,6 @@ def access_of(user: Any) -> Access:
         tenants = EVERYONE if sees_all else frozenset()
     else:
         tenants = frozenset(str(tenant) for tenant in allowed)
-    return Access(user, tenants, config().read_only)
+    named = whose.allowed_aliases(user)
+    aliases = named if isinstance(named, Everyone) else frozenset(map(str, named))
+    return Access(user, tenants, config().read_only, aliases)

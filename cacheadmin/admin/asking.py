@@ -58,18 +58,22 @@ def check(page: Page, targets: Sequence[Target]) -> None:
                 raise Http404
         else:
             page.access.require_tenant(target.tenant)
-        if target.alias is not None and target.alias not in config().aliases:
+        if target.alias is not None and target.alias not in page.access.aliases:
             raise Http404
 
 
 def open_scope(page: Page, token: str) -> tuple[Target, ...]:
-    """Return the targets of an id. Raises: Http404 for what is no id, or not for this user."""
+    """
+    Return the targets of an id; what it means for all aliases is narrowed to those that the user may see.
+
+    Raises: Http404 for what is no id, or not for this user.
+    """
     try:
         targets = ids.open_scope(token)
     except CacheAdminError as error:
         raise Http404 from error
     check(page, targets)
-    return targets
+    return page.access.within(targets)
 
 
 def back_to(page: Page, targets: Sequence[Target]) -> str:

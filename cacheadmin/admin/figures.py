@@ -14,7 +14,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from cacheadmin import overview
-from cacheadmin.conf import config
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.overview import Allowed, group_rows, tenant_rows
 from cacheadmin.overview import Figures as Figures
@@ -53,9 +52,14 @@ class Span:
 
     @classmethod
     def of(cls, query: QueryDict, access: Access) -> Span:
-        """Read them from a query string; what is unknown means all aliases and the last 3 hours."""
+        """
+        Read them from a query string; what is unknown means all aliases and the last 3 hours.
+
+        Somebody who may see some aliases only sees one at a time: the first, unless he chose another.
+        """
         alias, span = query.get("alias"), query.get("range", "")
-        return cls(alias if alias in config().aliases else None, span if span in RANGES else DEFAULT_RANGE, access)
+        default = next(iter(access.aliases), None) if access.is_restricted else None
+        return cls(alias if alias in access.aliases else default, span if span in RANGES else DEFAULT_RANGE, access)
 
     @property
     def seconds(self) -> int:
@@ -68,7 +72,8 @@ class Span:
     @property
     def aliases(self) -> list[tuple[str, str, bool]]:
         """The choices for the alias: value, label, whether it is chosen."""
-        names = [("", _("All aliases")), *((alias, alias) for alias in config().aliases)]
+        every = [] if self.access.is_restricted else [("", _("All aliases"))]
+        names = [*every, *((alias, alias) for alias in self.access.aliases)]
         return [(value, label, value == (self.alias or "")) for value, label in names]
 
     @property
@@ -212,6 +217,8 @@ def reason_word(reason: str) -> str:
         "absent": _("absent"),
         "invalidated": _("invalidated"),
         "expired": _("expired"),
+        "cold": _("never stored"),
+        "evicted": _("evicted"),
         "undecodable": _("unreadable"),
         "foreign": _("foreign"),
     }

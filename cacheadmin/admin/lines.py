@@ -92,6 +92,8 @@ def rows_for(wish: Wish) -> QuerySet[Activity]:
     seen = wish.access.tenants
     if not isinstance(seen, Everyone):
         rows = rows.for_tenants(seen)
+    if wish.access.is_restricted:
+        rows = rows.filter(alias__in=["", *wish.access.aliases])
     if wish.tenant:
         rows = rows.for_tenants([wish.tenant])
     waiting_rows = Activity.State.WAITING  # listed apart, before the others
@@ -122,15 +124,18 @@ def line_of(row: Activity, access: Access) -> Line:
     tenants = Everyone.EVERYONE if "*" in row.tenants else tuple(row.tenants) or (None,)
     mine = tenants if isinstance(tenants, Everyone) else tuple(access.only(tenants))
     is_all_mine = mine == tenants and not (access.is_bound and isinstance(tenants, Everyone))
+    named = history.targets_of(row)
+    told = tuple(target for target in named if may_see(target, access))
+    what = row.what if len(told) == len(named) or not access.is_restricted else ", ".join(map(str, told))
     return Line(
         at=row.at.timestamp(),
         key=f"r{row.pk:020d}",
         kind=row.kind,
         source=row.source,
-        what=row.what,
+        what=what,
         who=row.who,
         tenants=mine,
-        targets=tuple(target for target in history.targets_of(row) if may_see(target, access)),
+        targets=told,
         entries=row.entries if is_all_mine else None,
         took_ms=row.took_ms,
         state=runs.state_of(row, runs.progress_of(row)),
@@ -140,7 +145,9 @@ def line_of(row: Activity, access: Access) -> Line:
 
 
 def may_see(target: Target, access: Access) -> bool:
-    """Say whether a user may be told of a target: it is of all, or of one he sees."""
+    """Say whether a user may be told of a target: it is of all, or of a tenant and of an alias he sees."""
+    if target.alias is not None and not access.sees_alias(target.alias):
+        return False
     return target.tenant is None or not isinstance(target.tenant, str) or access.sees(target.tenant)
 
 

@@ -24,6 +24,7 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_safe
 
 from cacheadmin.keys import tenant_text
 from cacheadmin.targets import Target
@@ -106,9 +107,10 @@ class CacheInvalidationMixin(ConsoleButtons):
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         """Add the panel, and the way to the confirm page."""
         guard, info = self.admin_site.admin_view, self._info
+        panel, button = guard(require_safe(self.cached_data_view)), guard(require_safe(self.invalidate_caches_view))
         own = [
-            path("<path:object_id>/cached-data/", guard(self.cached_data_view), name=f"{info}_cached_data"),
-            path("<path:object_id>/invalidate-caches/", guard(self.invalidate_caches_view), name=f"{info}_invalidate"),
+            path("<path:object_id>/cached-data/", panel, name=f"{info}_cached_data"),
+            path("<path:object_id>/invalidate-caches/", button, name=f"{info}_invalidate"),
         ]
         return [*own, *super().get_urls()]
 

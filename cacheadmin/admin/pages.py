@@ -153,7 +153,7 @@ def frame(request: HttpRequest, site: AdminSite, *, tab: str, crumbs: Sequence[C
 def standing_notes(access: Access) -> list[Note]:
     """Return what every page must say: that Redis is away, that acts are off, that one sees no tenant."""
     notes = []
-    away = browser.away()
+    away = browser.away(access.aliases)
     if away:
         since = min((found.since for found in away), default=0.0)
         waiting = 0 if access.is_bound else pending().count
@@ -205,6 +205,8 @@ class Page(View):
         try:
             for permission in self.needs:
                 self.access.require(permission)
+            if not self.access.aliases and self.access.is_restricted:
+                raise Http404
             return super().dispatch(request, *args, **kwargs)
         except NotAllowed as error:
             return self.refuse(error)

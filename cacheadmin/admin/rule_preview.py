@@ -175,9 +175,9 @@ def _of_row(snapshot: Snapshot, label: str, row: Mapping[str, Any], access: Acce
 
 
 def visible(targets: Iterable[Target], access: Access, tenant: str | None = None) -> list[Target]:
-    """Keep what a user may see: of targets for all tenants his own ones, of shared data nothing."""
+    """Keep what a user may see: of targets for all tenants or aliases his own ones, of shared data nothing."""
     found: dict[Target, None] = {}
-    for target in targets:
+    for target in access.within(targets):
         if not isinstance(target.tenant, All):
             if access.sees(target.tenant):
                 found[target] = None

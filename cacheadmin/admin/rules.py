@@ -17,6 +17,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_http_methods
 
 from cacheadmin.conf import config
 from cacheadmin.models import InvalidationRule
@@ -44,7 +45,7 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
     # --- addresses --------------------------------------------------------------------------------
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
-        """Add import, export, and what the form's script asks."""
+        """Add import, export, and what the form's script asks; methods that mean nothing here are refused."""
         guard = self.admin_site.admin_view
         own: tuple[tuple[str, Callable[..., Any], str], ...] = (
             ("import/", self.import_view, "cacheadmin_invalidationrule_import"),
@@ -52,7 +53,12 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
             ("preview/", self.preview_view, "cacheadmin_invalidationrule_preview"),
             ("choices/", self.choices_view, "cacheadmin_invalidationrule_choices"),
         )
-        return [*(path(route, guard(view), name=name) for route, view, name in own), *super().get_urls()]
+        urls = [*(path(route, guard(view), name=name) for route, view, name in own), *super().get_urls()]
+        known = require_http_methods(["GET", "HEAD", "POST"])
+        for url in urls:
+            if isinstance(url, URLPattern):
+                url.callback = known(url.callback)
+        return urls
 
     # --- the list -------------------------------------------------------------------------------------------------
 
@@ -258,9 +264,12 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
         }
         return self.page(request, "object_history.html", context)
 
+    def _may_open_the_form(self, request: HttpRequest) -> bool:
+        return self.has_view_or_change_permission(request) or self.has_add_permission(request)
+
     def preview_view(self, request: HttpRequest) -> HttpResponse:
         """Answer the form's script: what the rule, as it is typed, would drop. Saves nothing."""
-        if request.method != "POST" or not self.has_view_or_change_permission(request):
+        if request.method != "POST" or not self._may_open_the_form(request):
             raise PermissionDenied
         access = access_of(request.user)
         access.require("view_keys")
@@ -274,7 +283,7 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
 
     def choices_view(self, request: HttpRequest) -> HttpResponse:
         """Answer the form's script: which fields, paths, groups and tags a model offers."""
-        if not self.has_view_or_change_permission(request):
+        if not self._may_open_the_form(request):
             raise PermissionDenied
         return JsonResponse(completions(request.GET.get("model", "")[:200]))
 

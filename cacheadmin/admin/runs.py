@@ -130,7 +130,9 @@ launch: Callable[[Callable[[], None]], None] = _in_thread
 """How a run is started. Tests that look at it inside a transaction start it in place."""
 
 
-def start(request: HttpRequest, work: Work, *, kind: str, what: str, tenants: Any, reason: str = "") -> Activity:
+def start(
+    request: HttpRequest, work: Work, *, kind: str, what: str, tenants: Any, alias: str = "", reason: str = ""
+) -> Activity:
     """
     Begin a run for the user of a request. Runs that died unheard are written down as failed first.
 
@@ -145,6 +147,7 @@ def start(request: HttpRequest, work: Work, *, kind: str, what: str, tenants: An
         who=user.get_username()[:200],
         user=user,
         tenants=tenants,
+        alias=alias,
         what=what[:300],
         reason=reason[:1000],
         targets=[{"run": asdict(Progress(told_at=time.time()))}],
@@ -192,7 +195,9 @@ def start_warming(request: HttpRequest, targets: Sequence[Target], phrase: str) 
     first = list(islice(steps_for(targets), STEPS_COUNTED + 1))
     is_whole = len(first) <= STEPS_COUNTED
     work = warm(first if is_whole else steps_for(targets), len(first) if is_whole else None)
-    return start(request, work, kind=Activity.Kind.WARM, what=f"warm {phrase}", tenants=acts.tenants_of(targets))
+    tenants, aliases = acts.tenants_of(targets), {target.alias for target in targets}
+    alias = (aliases.pop() or "") if len(aliases) == 1 else ""
+    return start(request, work, kind=Activity.Kind.WARM, what=f"warm {phrase}", tenants=tenants, alias=alias)
 
 
 # --- what runs do ---------------------------------------------------------------------------------------------------

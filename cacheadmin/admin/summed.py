@@ -49,7 +49,8 @@ def by_itself(wish: Wish, since: float, known: Known | None = None) -> list[Line
     except CacheAway:
         return []
     lines = list(_summed(line for line in dropped if _is_wanted(line, wish)))
-    if not (wish.tenant or wish.who or wish.source or wish.rules is not None or wish.access.is_bound):
+    is_narrow = wish.access.is_bound or wish.access.is_restricted
+    if not (wish.tenant or wish.who or wish.source or wish.rules is not None or is_narrow):
         lines += [
             Line(mark.at, f"m{mark.kind}", mark.kind, "", _marked(mark.kind, mark.text), tenants=Everyone.EVERYONE)
             for mark in marks
@@ -67,6 +68,8 @@ def _read(since: float, until: float) -> Known:
 
 def _is_wanted(line: DroppedLine, wish: Wish) -> bool:
     if line.source not in BY_ITSELF or (wish.source and line.source != wish.source):
+        return False
+    if not wish.access.sees_alias(line.alias):
         return False
     if line.tenant != EVERY_TENANT and (line.tenant == OTHER or not wish.access.sees(line.tenant)):
         return not wish.access.is_bound and not wish.tenant

@@ -45,6 +45,9 @@ def notes(page: Page, found: overview.Overview) -> list[Note]:
         elif note.kind == "group":
             links = [(_("Open %(name)s") % {"name": note.group}, _group_url(page, note))]
             made.append(_note(page, note, note.group, links))
+    if found.charts_error:
+        text = _("The charts show what the site's own counters have kept instead.")
+        made.append(Note(format_html("{} {}", found.charts_error, text), _("No charts from Prometheus."), "info"))
     return made
 
 
@@ -226,6 +229,7 @@ def alias_lines(page: Page, found: overview.Overview) -> list[AliasLine]:
             clear_url=f"{page.url('cacheadmin_clear')}?{urlencode({'on': row.alias})}",
         )
         for row in found.aliases
+        if page.access.sees_alias(row.alias)
     ]
 
 

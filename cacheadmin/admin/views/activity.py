@@ -174,6 +174,8 @@ class ActivityDetail(Page):
         rows: Any = Activity.objects.all()
         if not isinstance(self.access.tenants, Everyone):
             rows = rows.for_tenants(self.access.tenants)
+        if self.access.is_restricted:
+            rows = rows.filter(alias__in=["", *self.access.aliases])
         row = rows.filter(pk=pk).first() if pk < 2**63 else None
         if row is None:
             raise Http404
@@ -190,7 +192,7 @@ class ActivityDetail(Page):
             for target in line.targets
         ]
         is_whole = not self.access.is_bound or ("*" not in row.tenants and all(map(self.access.sees, row.tenants)))
-        title = row.what or str(row)
+        title = line.what or str(row)
         return self.render(
             title,
             crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(title)],

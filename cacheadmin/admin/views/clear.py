@@ -13,7 +13,6 @@ from cacheadmin.admin import acts, runs
 from cacheadmin.admin.asking import ConfirmForm
 from cacheadmin.admin.pages import Crumb
 from cacheadmin.admin.views.scopes import Invalidate
-from cacheadmin.conf import config
 from cacheadmin.models import Activity
 from cacheadmin.targets import ALL, Target
 
@@ -29,7 +28,7 @@ class Clear(Invalidate):
 
     def targets(self, token: str) -> tuple[Target, ...]:
         """Return everything of an alias. Raises: Http404 for one that is not managed, or for a bound user."""
-        if token not in config().aliases or self.access.is_bound:
+        if token not in self.access.aliases or self.access.is_bound:
             raise Http404
         return (Target("tenant", "", ALL, token),)
 
@@ -46,7 +45,7 @@ class Clear(Invalidate):
         reason = form.cleaned_data["reason"]
         what = f"clear alias {alias}"
         work = runs.clear(alias, request.user.get_username(), reason)
-        row = runs.start(request, work, kind=Activity.Kind.CLEAR, what=what, tenants="*", reason=reason)
+        row = runs.start(request, work, kind=Activity.Kind.CLEAR, what=what, tenants="*", alias=alias, reason=reason)
         acts.log(request, what)
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", row.pk))
 

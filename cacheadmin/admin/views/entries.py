@@ -75,6 +75,7 @@ class EntryList(Page):
         whose = ids.open_tenant(tenant)
         self.access.require_tenant(whose)
         alias, name = ids.open_group(group)
+        self.access.require_alias(alias)
         if alias not in config().aliases:
             return self.missing(text=_("The alias %(alias)s is not configured any more.") % {"alias": alias})
         label = naming.tenant_label(whose)

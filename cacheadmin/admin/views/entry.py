@@ -58,6 +58,7 @@ class EntryDetail(Page):
             return self.as_plain(entry)
         alias, tenant, group, member = ids.open_entry(entry)
         self.access.require_tenant(tenant)
+        self.access.require_alias(alias)
         if alias not in config().aliases:
             return self.missing(text=_("The alias %(alias)s is not configured any more.") % {"alias": alias})
         label = naming.tenant_label(tenant)
@@ -238,6 +239,7 @@ class EntryRecompute(Act):
         """Recompute, compare, and show the entry again with what differs."""
         alias, tenant, group, member = ids.open_entry(entry)
         self.access.require_tenant(tenant)
+        self.access.require_alias(alias)
         back = HttpResponseRedirect(self.url("cacheadmin_entry_detail", entry))
         before = self.ask(lambda: browser.entry(alias, tenant, group, member)) if alias in config().aliases else None
         if before is None:

@@ -12,7 +12,6 @@ from django.utils.translation import gettext as _
 from cacheadmin import browser
 from cacheadmin.admin import calls, ids, naming
 from cacheadmin.admin.pages import Crumb, Page
-from cacheadmin.conf import config
 from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.functions import registry
 from cacheadmin.keys import member, parse, split, unescape
@@ -83,7 +82,7 @@ class Find(Page):
             places.add((count.alias, count.group))
         low = text.casefold()
         for alias, group in sorted(places)[:10_000]:
-            if group.casefold().startswith(low):
+            if group.casefold().startswith(low) and self.access.sees_alias(alias):
                 url = self.url("cacheadmin_entry_list", ids.tenant_id(only), ids.group_id(alias, group))
                 yield Match(group, url, alias)
         if only is None and tenancy().has_tenants:
@@ -91,13 +90,13 @@ class Find(Page):
                 (each.group, each.alias, each.name) for each in registry.values() if not getattr(each, "shared", False)
             )
             for group, alias, name in functions:
-                if group.casefold().startswith(low) and (alias, group) not in places:
+                if group.casefold().startswith(low) and alias in self.access.aliases and (alias, group) not in places:
                     note = _("%(alias)s, all tenants") % {"alias": alias}
                     yield Match(group, self.url("cacheadmin_function_detail", name), note)
 
     def _entries(self, text: str) -> Iterable[Match]:
         """Find an entry by its key, as callers write it or as Redis holds it."""
-        for alias in config().aliases:
+        for alias in self.access.aliases:
             where = store(alias)
             if not isinstance(where, RedisStore):
                 continue
@@ -114,7 +113,7 @@ class Find(Page):
         for found in calls.entries_of(call) if call is not None else ():
             function = found.function
             alias, group = function.alias, function.group
-            if alias not in config().aliases:
+            if alias not in self.access.aliases:
                 continue
             if not found.is_of_any:
                 # Also if it is not cached: its page tells what happened to it.

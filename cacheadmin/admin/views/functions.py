@@ -216,7 +216,7 @@ class FunctionDetail(Page):
     def get(self, request: HttpRequest, function: str) -> HttpResponse:
         """Show it."""
         found = registry.get(function)
-        if found is None:
+        if found is None or not self.access.sees_alias(found.alias):
             return self.gone()
         span = figures.Span.of(request.GET, self.access)
         key = (found.alias, found.group)

@@ -15,7 +15,6 @@ from cacheadmin.admin.masks import mask
 from cacheadmin.admin.pages import Crumb, Page
 from cacheadmin.admin.views.entries import crumbs_to, expires_text
 from cacheadmin.browser import PlainKey, PlainPage
-from cacheadmin.conf import config
 from cacheadmin.preview import inspect
 from cacheadmin.targets import Target
 
@@ -54,7 +53,7 @@ class PlainList(Page):
         """Look for at most a second, from a cursor on."""
         whose = ids.open_tenant(tenant)
         self.access.require_tenant(whose)
-        indexed = browser.indexed_aliases()
+        indexed = [name for name in browser.indexed_aliases() if self.access.sees_alias(name)]
         alias = request.GET.get("alias", "")
         alias = alias if alias in indexed else next(iter(indexed), "")
         label = naming.tenant_label(whose)
@@ -68,7 +67,7 @@ class PlainList(Page):
             title,
             crumbs=[*crumbs_to(self, whose, label), Crumb(title)],
             alias=alias,
-            aliases=[(name, name == alias) for name in config().aliases if name in indexed],
+            aliases=[(name, name == alias) for name in indexed],
             tenant_label=label,
             tenant_url=self.url("cacheadmin_tenant_detail", tenant),
             page=page,
@@ -116,7 +115,7 @@ class PlainDetail(Page):
     def get(self, request: HttpRequest, entry: str) -> HttpResponse:
         """Show what is known about it, and the beginning of its value."""
         found = ids.open_plain(entry)
-        if found is None or found[0] not in config().aliases:
+        if found is None or found[0] not in self.access.aliases:
             return self.missing()
         alias, tenant, full_key = found
         self.access.require_tenant(tenant)

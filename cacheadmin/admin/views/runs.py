@@ -21,6 +21,8 @@ def find_run(access: Access, pk: int) -> Activity:
     row = Activity.objects.filter(pk=pk).first()
     if row is None or (access.is_bound and not _is_within(row, access)):
         raise Http404
+    if access.is_restricted and not access.sees_alias(row.alias) and row.user_id != access.user.pk:
+        raise Http404  # of an alias he may not see, or of several
     return row
 
 

@@ -65,8 +65,8 @@ class Invalidate(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show the question. Changes nothing."""
-        targets = self.targets(request.GET.get("on", ""))
-        return self.question(targets, ids.scope_id(targets))
+        token = request.GET.get("on", "")
+        return self.question(self.targets(token), token)
 
     def post(self, request: HttpRequest) -> HttpResponse:
         """Act if the question was answered; a selection from a list is asked about first."""
@@ -76,7 +76,7 @@ class Invalidate(Page):
                 return self.nothing_chosen()
             targets = tuple(dict.fromkeys(chosen))[: ids.SCOPE_TARGETS]
             check(self, targets)
-            return self.question(targets, ids.scope_id(targets))
+            return self.question(self.access.within(targets), ids.scope_id(targets))
         token = request.POST.get("on", "")
         targets = self.targets(token)
         blast = self.ask(lambda: browser.blast(targets))

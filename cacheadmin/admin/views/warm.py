@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser
-from cacheadmin.admin import acts, formats, ids, naming, runs
+from cacheadmin.admin import acts, formats, naming, runs
 from cacheadmin.admin.asking import back_to, crumbs_of, open_scope
 from cacheadmin.admin.pages import Figure, Page
 from cacheadmin.admin.warmable import steps_for
@@ -39,7 +39,8 @@ class Warm(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         """Show what would be computed. Changes nothing."""
-        targets = open_scope(self, request.GET.get("on", ""))
+        token = request.GET.get("on", "")
+        targets = open_scope(self, token)
         steps = list(islice(steps_for(targets), runs.STEPS_COUNTED + 1))
         lines: dict[str, Line] = {}
         for step in steps[: runs.STEPS_COUNTED]:
@@ -56,7 +57,7 @@ class Warm(Page):
                 Figure(_("Functions"), formats.number(len(lines))),
                 Figure(_("Calls"), count, note=_("with the arguments of warm_with")),
             ],
-            token=ids.scope_id(targets),
+            token=token,
             button=ngettext("Warm %(n)s entry", "Warm %(n)s entries", len(steps)) % {"n": count},
             back=back_to(self, targets),
             is_away=bool(browser.away()),
