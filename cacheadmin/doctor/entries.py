@@ -67,7 +67,7 @@ def orphans_are_few(facts: Facts) -> Iterator[Finding]:
             where=_named(key for keys in found.values() for key in keys),
             why=_(
                 "They are never served again, but their memory waits: the process that invalidated them ended before "
-                "it had looked them through, or a tag or a tenant was dropped whose groups nobody reads any more."
+                "it had looked them through."
             ),
             fix="\n".join(f"python manage.py cache_sweep --alias {alias}" for alias in aliases),
         )

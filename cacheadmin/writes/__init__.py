@@ -16,14 +16,17 @@ from cacheadmin import invalidation, outbox, transactions
 from cacheadmin.writes import compilers, cursors
 from cacheadmin.writes.cursors import unknown_statements
 
-__all__ = ["install", "uninstall", "unknown_statements"]
+__all__ = ["install", "is_installed", "uninstall", "unknown_statements"]
 
 _ABSENT: Any = object()
 _replaced: list[tuple[type, str, Any]] = []
+_placed: list[tuple[type, str, Any]] = []
+"""What stands in the place of each of `_replaced`."""
 
 
 def _replace(owner: type, name: str, value: Any) -> None:
     _replaced.append((owner, name, owner.__dict__.get(name, _ABSENT)))
+    _placed.append((owner, name, value))
     setattr(owner, name, value)
 
 
@@ -45,8 +48,20 @@ def install() -> None:
         _replace(CursorWrapper, name, cursors.passed_on(name))
 
 
+def is_installed() -> bool:
+    """Say whether writes are seen: each hook stands where it was put, maybe below that of somebody who wrapped it."""
+    return bool(_placed) and all(_leads_to(owner.__dict__.get(name), hook) for owner, name, hook in _placed)
+
+
+def _leads_to(found: Any, hook: Any) -> bool:
+    while found is not None and found is not hook:
+        found = getattr(found, "__wrapped__", None)
+    return found is hook
+
+
 def uninstall() -> None:
     """Undo `install`."""
+    _placed.clear()
     while _replaced:
         owner, name, value = _replaced.pop()
         if value is _ABSENT:

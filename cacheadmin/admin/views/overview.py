@@ -10,7 +10,7 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from cacheadmin import doctor, overview
+from cacheadmin import overview
 from cacheadmin.admin import activity_rows, figures, formats, lines, paging, timeline, verdict
 from cacheadmin.admin.misses import commands_along, misses
 from cacheadmin.admin.pages import Crumb, Page, standing_notes
@@ -38,9 +38,9 @@ def context_of(page: Page) -> dict[str, Any]:
         lag_seconds=max(0.0, time.time() - since.timestamp()) if since else 0.0,
         along=lambda tenants: commands_along(page, wish, span.alias, tenants),
     )
-    findings = len(doctor.latest(health.KEPT_SECONDS).findings)
-    notes = verdict.notes(page, found)
-    more = max(0, len(notes) - verdict.MOST) + findings
+    said = health.notes(page)
+    notes = [*said, *verdict.notes(page, found)]
+    more = max(0, len(notes) - verdict.MOST) + len(health.open_problems()) - len(said)
     text = ngettext("%(n)s finding in Health", "%(n)s findings in Health", more)
     if notes:
         text = ngettext("%(n)s more in Health", "%(n)s more in Health", more)
@@ -52,7 +52,7 @@ def context_of(page: Page) -> dict[str, Any]:
         "span": span,
         "verdicts": notes[: verdict.MOST],
         "more": text % {"n": formats.number(more)} if more else "",
-        "is_fine": not notes and not more and found.is_known,
+        "is_fine": not notes and not more and found.is_known and health.is_known(),
         "is_known": found.is_known,
         "is_empty": is_empty,
         "checked": found.now,
