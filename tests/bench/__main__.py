@@ -1,29 +1,58 @@
-"""Command line: `python -m bench [--quick] [--write FILE]`."""
+"""Command line: `python -m bench [--quick] [--only hits,drops] [--write FILE]`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
+from bench import comparisons, report
+from bench.measure import Bench, Table, Workers
+from bench.peers import PEERS, VARIANTS
 from server import Server
 
 
+def run(names: list[str], *, quick: bool, here: bool = False) -> tuple[list[Table], dict[str, dict[str, str]]]:
+    """
+    Start the server and all workers and compare; `here` with those alone that this environment has.
+
+    Returns: the tables, and the versions of each peer.
+    """
+    peers = {
+        name: peer.here() if here else peer for name, peer in (PEERS | VARIANTS).items() if not here or peer.is_here()
+    }
+    with (
+        Server.start(args=("--maxmemory", "4gb")) as server,
+        Workers(server.url, peers) as workers,
+        Bench(server, workers) as bench,
+    ):
+        tables: list[Table] = []
+        for name in names:
+            begun = time.monotonic()
+            print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+            tables += comparisons.ALL[name](bench, quick=quick)
+            print(f"{time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+        return tables, {name: worker.versions for name, worker in workers.started.items()}
+
+
 def main() -> int:
-    """Start a server, set Django up, run, print; return 0."""
+    """Run, print; return 0."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it runs, not to quote")
+    parser.add_argument("--only", help=f"some of {', '.join(comparisons.ALL)}; comma between them")
+    parser.add_argument(
+        "--here", action="store_true", help="install nothing: peers that are not installed are left out"
+    )
     parser.add_argument("--write", type=Path, help="write the report to this file too")
     options = parser.parse_args()
-    with Server.start(args=("--maxmemory", "2gb")) as server:
-        os.environ["REDIS_URL"] = server.url
-        os.environ["DJANGO_SETTINGS_MODULE"] = "bench.settings"
-        os.environ["BENCH_REDIS"] = server.url_for(0).rsplit("/", 1)[0]
-        from bench import report, rows
-
-        rows.prepare()
-        text = report.render(rows.run(quick=options.quick), quick=options.quick)
+    names = options.only.split(",") if options.only else list(comparisons.ALL)
+    if unknown := [name for name in names if name not in comparisons.ALL]:
+        parser.error(f"no such comparison: {', '.join(unknown)}; there are {', '.join(comparisons.ALL)}")
+    os.environ.pop("REDIS_URL", None)
+    tables, versions = run(names, quick=options.quick, here=options.here)
+    text = report.render(tables, versions, quick=options.quick)
     sys.stdout.write(text)
     if options.write:
         options.write.write_text(text)

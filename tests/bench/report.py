@@ -1,44 +1,54 @@
-"""The figures as a Markdown table."""
+"""The tables as Markdown."""
 
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Sequence
+from typing import Any
 
-from bench.rows import Row
+from bench.measure import Table
 
-PACKAGES = ("Django", "django-redis", "redis", "hiredis", "django-prometheus", "django-cache-memoize")
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return f"{package} –"
+COMMAND = 'make bench ARGS="--write docs/benchmarks.md"'
 
 
-def _verdict(row: Row) -> str:
-    return {True: "met", False: "**not met**", None: ""}[row.is_met]
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    rule = ["---"] * len(heads)
+    return [f"| {' | '.join(map(str, cells))} |" for cells in (heads, rule, *rows)]
 
 
-def render(rows: list[Row], *, quick: bool) -> str:
-    """Return the report. Ratios are medians of the ratios within interleaved rounds; times of one run mean little."""
+def render(tables: Sequence[Table], versions: dict[str, dict[str, str]], *, quick: bool) -> str:
+    """Return the report: targets first, then each comparison."""
     lines = [
         "# Benchmarks",
         "",
-        "Made by `make bench`" + (" with `--quick`: to see that it runs, not to quote." if quick else "."),
-        "Each figure is the median of the ratios within interleaved rounds of one run: a busy machine hits both sides.",
+        f"Made by `{COMMAND}`" + (" with `--quick`: to see that it runs, not to quote." if quick else "."),
         "",
-        f"Python {platform.python_version()}, {', '.join(map(_version, PACKAGES))}; embedded server on loopback.",
+        "Every peer has an environment and a process of its own, and all share one embedded server on loopback. Ways",
+        "are timed round by round, all of a round right after each other in shuffled order; a ratio is the median of",
+        "the ratios within rounds, so that a busy machine hits both sides. Times are of one machine, for scale only.",
+        "A round trip is one command or pipeline that is sent; Redis' CPU is the server's own, user and system.",
         "",
-        "| What | Against | Ratio | Target | | Round trips | Besides |",
-        "| --- | --- | ---: | --- | --- | --- | --- |",
+        f"Python {platform.python_version()}. " + "; ".join(_versions(versions)) + ".",
+        "",
     ]
-    for row in rows:
-        besides = "; ".join(
-            [*(f"{name} {figure:.2f}" for name, figure in row.others.items()), *filter(None, [row.notes])]
-        )
-        figure = f"{row.ratio:.3f}" if row.ratio < 0.1 else f"{row.ratio:.2f}"
-        cells = (row.name, row.against, figure, row.target, _verdict(row), row.round_trips, besides)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
+    targets = [target for table in tables for target in table.targets]
+    if targets:
+        met = sum(target.is_met for target in targets)
+        rows = [(t.what, t.measured, t.target, "met" if t.is_met else "**not met**") for t in targets]
+        lines += ["## Targets", "", f"{met} of {len(targets)} met.", ""]
+        lines += [*_markdown(("What", "Measured", "Target", ""), rows), ""]
+    for table in tables:
+        lines += [
+            f"## {table.title}",
+            "",
+            *([table.text, ""] if table.text else []),
+            *_markdown(table.heads, table.rows),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _versions(versions: dict[str, dict[str, str]]) -> list[str]:
+    """Return every package and version once: all environments have the same pins."""
+    found = {package: number for peer in versions.values() for package, number in peer.items()}
+    return [f"{package} {number}" for package, number in sorted(found.items(), key=lambda item: item[0].lower())]

@@ -1,0 +1,111 @@
+"""
+The benchmark runs, and what it counts holds: round trips, commands, memory, what is stale.
+
+Times are not looked at: they are for `make bench`, on a machine that does nothing else. Peers that are not installed
+here are left out.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.comparisons import ALL
+from bench.measure import Bench, Target, Workers
+from bench.peers import PEERS, VARIANTS
+from bench.report import render
+from server import Server
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """A server, and those peers as workers that this environment has."""
+    peers = {name: peer.here() for name, peer in (PEERS | VARIANTS).items() if peer.is_here()}
+    with Server.start() as server, Workers(server.url, peers) as workers, Bench(server, workers) as bench:
+        yield bench
+
+
+def counted(bench, name):
+    """Run a comparison; return its tables, and its targets that are not about time."""
+    tables = ALL[name](bench, quick=True)
+    targets = {target.what: target for table in tables for target in table.targets}
+    return tables, {what: target for what, target in targets.items() if not is_timed(target)}
+
+
+def is_timed(target: Target) -> bool:
+    return " × " in target.what or ", of the hit" in target.what or "while Redis hangs" in target.what
+
+
+def test_a_hit_is_one_round_trip_and_one_mget(bench) -> None:
+    tables, targets = counted(bench, "hits")
+    assert {what: target.measured for what, target in targets.items()} == {
+        "hit: round trips": "1",
+        "hit: commands of ten": "10 mget",
+    }
+    rows = {row[0]: row for row in tables[0].rows}
+    assert rows["redis-py GET + unpickle"][1] == "1.00"
+    assert {row[3] for row in rows.values()} == {"1"}
+
+
+def test_a_miss_is_three_round_trips_and_two_without_a_lease(bench) -> None:
+    _, targets = counted(bench, "misses")
+    assert [target.measured for target in targets.values()] == ["3", "2"]
+
+
+def test_what_was_computed_before_an_invalidation_is_stale_for_others_only(bench) -> None:
+    [table], targets = counted(bench, "late")
+    said = dict(table.rows)
+    assert said["cacheadmin"] == "the new value"
+    assert said["django-redis"] == said["django-cache-memoize"] == "the old value"
+    assert targets["late fill"].is_met
+
+
+def test_dropping_a_tenant_is_one_round_trip(bench) -> None:
+    tables, targets = counted(bench, "drops")
+    assert targets["drop of a tenant: round trips"].is_met
+    assert targets["first page: round trips"].is_met
+    assert [table.heads[1:] for table in tables] == [("10k keys",), ("10k keys",)]
+
+
+def test_no_kind_of_write_leaves_a_stale_value(bench) -> None:
+    [table], targets = counted(bench, "writes")
+    assert len(targets) == len(table.rows) == 6
+    assert {target.measured for target in targets.values()} == {"fresh"}
+
+
+def test_the_index_takes_few_bytes_an_entry(bench) -> None:
+    _, targets = counted(bench, "memory")
+    assert len(targets) == 2
+    assert all(target.is_met for target in targets.values()), targets
+
+
+def test_twenty_callers_compute_once(bench) -> None:
+    [table], targets = counted(bench, "stampede")
+    assert [target.is_met for target in targets.values()] == [True]
+    assert dict(row[:2] for row in table.rows)["django-redis"] == "20 ×"
+
+
+def test_a_flush_of_a_thousand_counters_is_one_round_trip(bench) -> None:
+    _, targets = counted(bench, "counting")
+    assert [target.measured for target in targets.values()] == ["1"]
+
+
+def test_the_report_marks_what_is_met(bench) -> None:
+    tables, _ = counted(bench, "late")
+    tables[0].targets.append(Target("the moon", "1", "2", is_met=False))
+    text = render(tables, {"a": {"redis": "8"}, "b": {"redis": "8", "Django": "5"}}, quick=True)
+    assert "1 of 2 met." in text
+    assert "| late fill | fresh | fresh | met |" in text
+    assert "| the moon | 1 | 2 | **not met** |" in text
+    assert "Django 5; redis 8." in text
+    assert "--quick" in text
+
+
+def test_an_unknown_comparison_names_those_there_are() -> None:
+    command = [sys.executable, "-m", "bench", "--only", "hits,jumps"]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no such comparison: jumps; there are hits, parser" in done.stderr
