@@ -1,11 +1,31 @@
-"""The exported metrics: names, bounded labels, and that they are what the recorder counted."""
+"""The exported metrics: names, bounded labels, that they are what the recorder counted, and whose turn it is."""
+
+import datetime as dt
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from django.conf import settings
+from django.core.signals import request_started
+from django.db import connections
+from django.test import override_settings
 from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from cacheadmin import prometheus
-from cacheadmin.prometheus import counting, metrics, names
+from cacheadmin.connections import Gate, link
+from cacheadmin.exceptions import CacheAway
+from cacheadmin.outbox.rows import Delivery, insert
+from cacheadmin.prometheus import counting, gates, metrics, names, servers
 from cacheadmin.stats import EVENTS, LATENCY_BOUNDS_US, Delta, recorder
+from cacheadmin.stats.servers import servers as servers_of_the_site
+from cacheadmin.targets import Target
 
 
 @pytest.fixture(autouse=True)
@@ -81,9 +101,111 @@ def test_groups_beyond_the_bound_are_other_and_their_sum_is_exact():
     assert sum(found.values()) == 2000.0
 
 
+def test_all_processes_name_the_same_groups_whichever_they_meet_first():
+    """Workers' series are added up: 20 groups of each would be many more together."""
+    one, other = names.Groups(), names.Groups()
+    for number in range(30):
+        one.learn({("query", f"one{number}")})
+        other.learn({("query", f"other{number}")})
+    assert len(one.named | other.named) == names.MOST_GROUPS
+    third = names.Groups()
+    third.learn({("query", "third")})
+    assert third.named >= one.named | other.named
+    assert (third.label("query", "one0"), third.label("query", "third")) == ("one0", "other")
+
+
+def test_a_known_group_costs_nothing_and_neither_does_a_full_list(round_trips):
+    known = names.Groups()
+    known.learn({("query", "sales")})
+    with round_trips() as sent:
+        known.learn({("query", "sales"), ("query", "")})
+    assert sent == []
+    known.learn({("query", f"group{number}") for number in range(100)})
+    with round_trips() as sent:
+        known.learn({("query", "yet another")})
+    assert sent == []
+
+
+def test_while_redis_is_away_new_groups_are_other_and_nothing_is_lost(monkeypatch):
+    def away(*_):
+        raise CacheAway("away")
+
+    before = exported()
+    with monkeypatch.context() as patch:
+        patch.setattr(names, "first_groups", away)
+        counting.count(Delta(counts={("query", "late", "12"): [1] + [0] * (len(EVENTS) - 1)}))
+    counting.count(Delta(counts={("query", "late", "12"): [2] + [0] * (len(EVENTS) - 1)}))
+    found = {name: value for name, value in grown(before).items() if name[0] == "cacheadmin_reads_total"}
+    assert found == {
+        ("cacheadmin_reads_total", "query", "other", "hit"): 1.0,
+        ("cacheadmin_reads_total", "query", "late", "hit"): 2.0,
+    }
+
+
+def test_a_series_begins_at_nought_so_that_its_first_event_is_an_increase():
+    counting.count(Delta(counts={("api", "begins", "12"): [0] * len(EVENTS)}))
+    assert exported()["cacheadmin_reads_total", "api", "begins", "error"] == 0.0
+    assert ("cacheadmin_misses_total", "template", "foreign") in exported()
+
+
+# --- tenants --------------------------------------------------------------------------------------------------------
+
+
+def some_tenants(count):
+    return override_settings(CACHEADMIN={**settings.CACHEADMIN, "METRICS_TENANTS": count})
+
+
+def read(tenant, times):
+    for _ in range(times):
+        recorder.read("query", "sales", tenant, "hit")
+
+
 def test_no_tenant_becomes_a_label():
     counting.count(Delta(counts={("query", "sales", "tenant-4711"): [1] * len(EVENTS)}))
     assert not [name for name in exported() if "tenant-4711" in name]
+
+
+def test_the_busiest_tenants_have_series_and_the_rest_are_other():
+    for tenant, times in (("gold", 30), ("ruby", 20), ("opale", 10), (None, 50)):
+        read(tenant, times)
+    recorder.flush()
+    before = exported()
+    with some_tenants(2):
+        counting.tenants.refresh()
+        for tenant in ("gold", "ruby", "opale", "karat", None):
+            read(tenant, 1)
+        recorder.flush()
+    found = {name[1:]: value for name, value in grown(before).items() if name[0] == "cacheadmin_tenant_reads_total"}
+    assert found == {("gold", "hit"): 1.0, ("ruby", "hit"): 1.0, ("other", "hit"): 2.0, ("-", "hit"): 1.0}
+
+
+def test_all_processes_name_the_same_tenants_for_a_day_and_those_still_busy_after_it(redis):
+    with some_tenants(2):
+        for tenant, times in (("gold", 30), ("ruby", 20), ("opale", 10)):
+            read(tenant, times)
+        recorder.flush()
+        one, other = names.Tenants(), names.Tenants()
+        one.refresh()
+        read("opale", 90)
+        recorder.flush()
+        other.refresh()
+        assert [*one.named] == [*other.named] == ["gold", "ruby"]
+        [fresh] = redis.keys("*:tops:fresh")
+        redis.delete(fresh)  # a day later
+        read("gold", 40)
+        recorder.flush()
+        tomorrow = names.Tenants()
+        tomorrow.refresh()
+        assert [*tomorrow.named] == ["gold", "opale"]  # 70 reads against 100 are not enough to push gold out
+        one._due = 0.0
+        one.refresh()
+        assert [*one.named] == ["gold", "ruby", "opale"]  # a series cannot be taken back
+        redis.delete(fresh)
+        read("lapis", 900)
+        recorder.flush()
+        one._due = 0.0
+        one.refresh()
+        assert [*one.named] == ["gold", "ruby", "opale"]  # but their number is bounded
 
 
 def test_every_exported_bucket_is_one_that_is_counted():
@@ -144,3 +266,230 @@ def test_every_metric_wears_our_prefix_and_a_base_unit():
         "cacheadmin_relay_lag_seconds",
         "cacheadmin_breakers_open",
     }
+
+
+MANY_TENANTS = """
+import json, resource, sys
+import django
+django.setup()
+from django.conf import settings
+from django.test import override_settings
+from cacheadmin.prometheus import names
+from cacheadmin.stats import recorder
+from cacheadmin.stats.counts import MISS_REASONS, REFUSE_REASONS, RESULTS, SOURCES
+
+aliases, number_of_this = ("default", "query", "template", "api"), int(sys.argv[1])
+
+def count(numbers):
+    for number in numbers:
+        # Each process meets other groups first, and every kind of event of each.
+        alias, group = aliases[number % 4], f"group{(number + 17 * number_of_this) % 61}"
+        tenant = f"tenant-{number_of_this}-{number}"
+        recorder.read(alias, group, tenant, RESULTS[number // 4 % 5], 1000 * number % 2_000_000_000)
+        recorder.read(alias, "", None, RESULTS[number // 4 % 5])
+        recorder.missed(alias, group, tenant, MISS_REASONS[number % 7])
+        recorder.refused(alias, group, tenant, REFUSE_REASONS[number // 4 % 5])
+        recorder.computed(alias, group, tenant, 0.1)
+        recorder.invalidated(alias, tenant, "tenant", SOURCES[number // 4 % 3 + 2], "")
+        if number % 2000 == 1999:
+            recorder.flush()
+
+def memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+with override_settings(CACHEADMIN={**settings.CACHEADMIN, "METRICS_TENANTS": 10}):
+    count(range(2000))
+    names.tenants.refresh()
+    recorder.keeper = None  # the roll-ups have a test of their own
+    count(range(2000, 10_000))
+    before = memory()
+    count(range(10_000, 50_000))
+    print(json.dumps({"grown": memory() - before, "named": len(names.tenants.named)}))
+"""
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_tenants_make_at_most_500_series_and_no_more_memory(tmp_path, redis_server):
+    root = Path(__file__).parent.parent
+    env = os.environ | {
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]),
+        "PYTHONWARNINGS": "ignore",
+    }
+    said = []
+    for number in ("0", "1"):
+        command = [sys.executable, "-c", MANY_TENANTS, number]
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+        said.append(json.loads(done.stdout))
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(tmp_path))
+    samples = [sample for metric in registry.collect() for sample in metric.samples if "cacheadmin" in sample.name]
+    assert 300 < len(samples) <= 500
+    assert 10 <= max(told["named"] for told in said) <= 15
+    reads = sum(sample.value for sample in samples if sample.name == "cacheadmin_reads_total")
+    by_tenant = sum(sample.value for sample in samples if sample.name == "cacheadmin_tenant_reads_total")
+    assert reads == by_tenant == 200_000
+    assert max(told["grown"] for told in said) < 4_000_000
+
+
+# --- of the site: one speaks ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def process(monkeypatch):
+    """`process()` makes another worker of the site, as far as its turn is concerned; `as_it(worker)` acts as it."""
+    workers = []
+
+    def make():
+        workers.append(servers._Speaker())
+        workers[-1].answers_requests = True
+        return workers[-1]
+
+    def look(worker):
+        monkeypatch.setattr(servers, "_speaker", worker)
+        worker.looked = worker.visited = float("-inf")
+        servers.look()
+        return worker.has_turn
+
+    make.look = look
+    yield make
+    for gauge in metrics.OF_THE_SITE:
+        gauge.clear()
+
+
+def of_servers():
+    return {name: value for name, value in exported().items() if name[0].startswith("cacheadmin_server_")}
+
+
+def test_one_process_of_the_site_speaks_of_the_servers_until_it_ends(process, round_trips, monkeypatch):
+    one, other = process(), process()
+    assert process.look(one)
+    with round_trips() as sent:
+        assert not process.look(other)
+    assert len(sent) == 1  # whose turn is it?
+    assert process.look(one)
+    monkeypatch.setattr(servers, "_speaker", one)
+    servers.leave()
+    assert process.look(other)
+    assert not process.look(one)
+
+
+def test_a_turn_that_was_not_given_up_ends_by_itself(process, redis):
+    one, other = process(), process()
+    process.look(one)
+    [turn] = redis.keys("*:turn")
+    assert 0 < redis.ttl(turn) <= 60
+    redis.delete(turn)  # a minute after a kill -9
+    assert process.look(other)
+    before = of_servers()
+    assert before["cacheadmin_server_up", next(iter(servers_of_the_site()))] == 1.0
+    assert not process.look(one)  # it was only slow
+    assert {name for name, value in of_servers().items() if not name[0].endswith("evicted_keys_total")} == set()
+
+
+def test_what_was_said_is_taken_back_in_multiprocess_files_too(process):
+    metrics.SERVER_MEMORY.labels("old:6379").set(5)
+    child = metrics.SERVER_MEMORY.labels("old:6379")
+    servers.withdraw()
+    assert math.isnan(child._value.get())
+
+
+@pytest.mark.django_db
+def test_a_process_that_answers_no_requests_does_not_take_the_turn(process, round_trips, monkeypatch):
+    command = servers._Speaker()
+    monkeypatch.setattr(servers, "_speaker", command)
+    with round_trips() as sent:
+        servers.look()
+    assert sent == []
+    request_started.send(None, environ={})
+    servers.look()
+    assert command.has_turn
+
+
+def test_what_the_servers_say_is_exported(process, redis):
+    link("query").call(("SET", "a-key", 1))
+    process.look(process())
+    [server] = servers_of_the_site()
+    info = redis.info()
+    found = exported()
+    assert found["cacheadmin_server_up", server] == 1.0
+    assert found["cacheadmin_server_memory_bytes", server] == pytest.approx(info["used_memory"], rel=0.2)
+    assert found["cacheadmin_server_memory_limit_bytes", server] == 256 * 1024 * 1024
+    assert found["cacheadmin_server_clients", server] >= 1
+    assert found["cacheadmin_database_keys", server, "1"] == 1.0
+    assert found["cacheadmin_database_keys", server, "3"] == 0.0
+
+
+def test_evictions_are_counted_once_whoever_counts_them(process, monkeypatch):
+    """The server's own number, of which every process sees another part; and it begins again with a restart."""
+    one, other = process(), process()
+    [server] = servers_of_the_site()
+    said = iter([100, 100, 130, 131, 4])
+    real = servers.info
+    monkeypatch.setattr(servers, "info", lambda alias: replace(real(alias), evicted=next(said)))
+
+    def counted():
+        return exported().get(("cacheadmin_server_evicted_keys_total", server), 0.0)
+
+    began = counted()
+    process.look(one)
+    assert counted() == began  # of before anybody looked
+    process.look(one)
+    process.look(one)
+    assert counted() == began + 30
+    servers.leave()
+    process.look(other)
+    assert counted() == began + 31
+    process.look(other)
+    assert counted() == began + 35
+
+
+def test_a_server_that_is_away_is_said_to_be_down(process, monkeypatch):
+    def away(alias):
+        raise CacheAway("away")
+
+    worker = process()
+    process.look(worker)
+    monkeypatch.setattr(servers, "info", away)
+    process.look(worker)
+    [server] = servers_of_the_site()
+    assert exported()["cacheadmin_server_up", server] == 0.0
+    monkeypatch.setattr(worker.turn, "is_mine", lambda: away("default"))
+    process.look(worker)
+    assert worker.has_turn  # nobody can take it: he who had it goes on
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_waits_in_the_outbox_is_exported_by_who_has_the_turn(process):
+    connection = connections["default"]
+    insert(connection, Delivery((Target("group", "sales", "12", "query"),)), delay=dt.timedelta(seconds=-5))
+    worker = process()
+    process.look(worker)
+    done = []
+
+    def visit():
+        # In a thread of its own, as there; SQLite in memory is shared with it.
+        connections["default"] = connection
+        connection.inc_thread_sharing()
+        try:
+            servers.visit()
+        finally:
+            connection.dec_thread_sharing()
+            done.append(True)
+
+    thread = threading.Thread(target=visit)
+    thread.start()
+    thread.join()
+    assert done
+    found = exported()
+    assert found["cacheadmin_outbox_waiting", "default"] == 1.0
+    assert 0.0 <= found["cacheadmin_relay_lag_seconds", "default"] < 60
+
+
+def test_processes_that_keep_off_a_cache_are_counted(monkeypatch):
+    gates.look()
+    assert exported()["cacheadmin_breakers_open", "query"] == 0.0
+    monkeypatch.setattr(link("query"), "_gate", Gate.HALF)
+    gates.look()
+    assert exported()["cacheadmin_breakers_open", "query"] == 1.0
+    assert exported()["cacheadmin_breakers_open", "api"] == 0.0

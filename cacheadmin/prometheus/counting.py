@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 from prometheus_client import Counter
 
 from ..conf import config
-from ..stats import INDEX, LATENCY_BOUNDS_US, MISS_REASONS, REFUSE_REASONS, RESULTS, Delta
+from ..stats import EVENTS, INDEX, LATENCY_BOUNDS_US, MISS_REASONS, REFUSE_REASONS, RESULTS, SOURCES, Delta
 from . import metrics
 from .names import groups, tenants
 
@@ -21,7 +20,7 @@ def count(delta: Delta) -> None:
     """
     groups.learn({(alias, group) for alias, group, _ in delta.counts})
     by_group: dict[tuple[str, str], list[int]] = {}
-    by_alias: dict[str, list[int]] = {}
+    by_alias: dict[str, list[int]] = {alias: [0] * len(EVENTS) for alias in config().aliases}
     by_tenant: dict[str, list[int]] = {}
     has_tenants = config().metrics_tenants > 0
     for (alias, group, tenant), numbers in delta.counts.items():
@@ -37,9 +36,9 @@ def count(delta: Delta) -> None:
         for result in RESULTS:
             _inc(metrics.TENANT_READS, numbers[INDEX[result]], tenant, result)
         _inc(metrics.TENANT_COMPUTE_SECONDS, numbers[INDEX["compute_us"]] / 1_000_000, tenant)
-    by_source: dict[tuple[str, str], int] = defaultdict(int)
+    by_source = {(alias, source): 0 for alias in config().aliases for source in SOURCES}
     for (alias, _tenant, _what, source, _name), times in delta.dropped.items():
-        by_source[alias, source] += times
+        by_source[alias, source] = by_source.get((alias, source), 0) + times
     for (alias, source), times in by_source.items():
         _inc(metrics.INVALIDATIONS, times, alias, source)
     for alias, latencies in delta.latency.items():
@@ -69,8 +68,14 @@ def _add(into: dict[Any, list[int]], key: Any, numbers: list[int]) -> None:
     into[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
 
 
+_begun: set[tuple[Counter, tuple[str, ...]]] = set()
+"""Series of this process; bounded as the labels are."""
+
+
 def _inc(counter: Counter, amount: float, *labels: str) -> None:
-    if amount:
+    """Add to a series, which begins at 0: else Prometheus would not see what happened first as an increase."""
+    if amount or (counter, labels) not in _begun:
+        _begun.add((counter, labels))
         counter.labels(*labels).inc(amount)
 
 

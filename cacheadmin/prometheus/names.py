@@ -15,7 +15,7 @@ from ..stats.history import Group
 
 logger = logging.getLogger("cacheadmin")
 
-MOST_GROUPS: Final = 24
+MOST_GROUPS: Final = 20
 """(alias, group) pairs that have series of their own, the site's first ones; later ones are group `other`."""
 
 REST: Final = "other"
@@ -78,9 +78,9 @@ class Tenants:
             logger.debug("The busiest tenants are not known: %s", error)
             return
         if len(found) < most:
-            self._due = now + REFRESH_SECONDS / 10
+            self._due = now + REFRESH_SECONDS / 60
         for tenant in found:
-            if len(self.named) < 2 * most:  # who was busy once keeps his series: it could not be freed
+            if len(self.named) < most + most // 2:  # who was busy once keeps his series: it could not be freed
                 self.named[tenant] = None
 
     def label(self, tenant: str | None) -> str:
