@@ -75,6 +75,8 @@ class Facts:
         self.steps = steps
         """Pages of keys that are sampled in each database."""
         self.deadline = time.monotonic() + seconds
+        self.is_blind = False
+        """Whether a check has asked, since this was set to False, for what a server that is away would know."""
 
     def has_time(self) -> bool:
         """Say whether there is time left to look at more."""
@@ -95,9 +97,14 @@ class Facts:
 
     # --- the servers ------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def servers(self) -> tuple[Server, ...]:
         """Ask each server about itself and sample its keys. Cost: two round trips a database, more with `steps`."""
+        self.is_blind |= any(server.error is not None for server in self._looked)
+        return self._looked
+
+    @cached_property
+    def _looked(self) -> tuple[Server, ...]:
         return () if self.at_start else look(self.places, self.steps, self.deadline)
 
     @property
@@ -112,12 +119,17 @@ class Facts:
 
     # --- the counters -----------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def counted(self) -> Counted | None:
         """Ask the roll-ups; None where they cannot be. Cost: one round trip."""
+        self.is_blind |= self._counted is None and not self.at_start and bool(config().aliases)
+        return self._counted
+
+    @cached_property
+    def _counted(self) -> Counted | None:
         if self.at_start or not config().aliases:
             return None
-        server = next((s for s in self.servers if config().stats_alias in s.aliases), None)
+        server = next((s for s in self._looked if config().stats_alias in s.aliases), None)
         if server is None or server.error is not None:
             return None
         now, reader = time.time(), Reader()

@@ -82,7 +82,7 @@ class Report:
     """Worst first."""
     passed: tuple[Check, ...] = ()
     unfinished: tuple[Check, ...] = ()
-    """Those for which there was no time left."""
+    """Those that could not look everywhere: a server was away, or no time was left."""
     silenced: tuple[Check, ...] = ()
     """Those that SILENCED_SYSTEM_CHECKS names."""
 
@@ -159,7 +159,7 @@ def examine(chosen: Iterable[Check] | None = None, facts: Facts | None = None) -
 def _run(one: Check, facts: Facts) -> tuple[list[Finding], bool]:
     """Return what a check finds, and whether it came to its end."""
     found: list[Finding] = []
-    more = 0
+    more, facts.is_blind = 0, False
     for finding in one.look(facts):
         if len(found) < MOST:
             found.append(finding)
@@ -169,7 +169,7 @@ def _run(one: Check, facts: Facts) -> tuple[list[Finding], bool]:
             return found, False
     if more:
         found.append(Finding(_("%(n)s more of this kind.") % {"n": more}, where=str(one.title)))
-    return found, True
+    return found, bool(found) or not facts.is_blind
 
 
 def _cleaned(finding: Finding, check_id: str) -> Finding:

@@ -53,8 +53,9 @@ class Command(CacheCommand):
             for finding in report.findings:
                 if finding.level == level:
                     self._tell_finding(finding)
-        for one in report.unfinished:
-            self.warn(f"{one.id} was not finished within {SECONDS:.0f} s.")
+        if report.unfinished:
+            names = ", ".join(one.id for one in report.unfinished)
+            self.warn(f"Not known, as a server is away or {SECONDS:.0f} s were over: {names}.")
         if report.silenced:
             self.say(f"Silenced by SILENCED_SYSTEM_CHECKS: {', '.join(one.id for one in report.silenced)}.")
         self.say(f"{count(len(report.passed), 'check')} passed, {count(len(report.findings), 'finding')}.")
