@@ -92,9 +92,8 @@ class RedisCache(DjangoRedisCache):
         """
         if self._scoped is None or client is not None:
             return getattr(super(), name)(*args, client=client, **options)
-        method = getattr(self.client, name)
         try:
-            return self._scoped.store.link.lend(lambda lent: method(*args, client=lent, **options))
+            return getattr(self.client, name)(*args, client=self._scoped.store.link.lent, **options)
         except (CacheAway, ConnectionInterrupted) as error:
             if self._ignore_exceptions:
                 return otherwise

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 from weakref import WeakSet
@@ -332,22 +333,10 @@ class Link:
             self._took((time.monotonic() - begun) * 1000)
         return replies
 
-    def lend(self, act: Callable[[redis.Redis], Any]) -> Any:
-        """
-        Let code of others, `act(client)`, talk to the server: behind this gate and with these timeouts.
-
-        Cost:    what `act` costs; nothing while the server is away.
-        Raises:  CacheAway; what else `act` raises.
-        """
-        if self._gate is not Gate.UP:
-            self._pass(entries=False)
-        try:
-            return act(redis.Redis(connection_pool=self._pool))
-        except Exception as error:
-            for reason in (error, error.__cause__):  # django-redis raises something of its own
-                if isinstance(reason, (*AWAY, *_NOT_MASTER)):
-                    raise self._failed(reason) from error
-            raise
+    @cached_property
+    def lent(self) -> redis.Redis:
+        """A client for code of others that sends what it is told through this link: its lines, timeouts and gate."""
+        return _Lent(self)
 
     def _took(self, ms: float) -> None:
         """Note how long reading took: a server that is slow every time is left alone like one that is away."""
@@ -437,6 +426,47 @@ class Link:
             raise
         except ResponseError as error:
             return error
+
+
+class _Lent(redis.Redis):
+    """A client without connections of its own. No command is sent twice; it raises CacheAway and ResponseError."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__(connection_pool=link._pool)
+        self._link = link
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send one command. Cost: one round trip."""
+        return self._told(args, options, self._link.call(args, again=False).values[0])
+
+    def _told(self, args: tuple[Any, ...], options: dict[str, Any], value: Any) -> Any:
+        if isinstance(value, ResponseError):
+            raise value
+        callbacks: dict[str, Any] = self.response_callbacks
+        meant = callbacks.get(args[0])
+        options = {name: given for name, given in options.items() if name not in ("keys", "NEVER_DECODE")}
+        return value if meant is None else meant(value, **options)
+
+    def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Any:
+        """Return a client whose commands are sent together by `execute`."""
+        return _LentPipeline(self._link)
+
+
+class _LentPipeline(_Lent):
+    def __init__(self, link: Link) -> None:
+        super().__init__(link)
+        self._commands: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Note one command."""
+        self._commands.append((args, options))
+        return self
+
+    def execute(self) -> list[Any]:
+        """Send what was noted. Cost: one round trip."""
+        noted, self._commands = self._commands, []
+        values = self._link.call(*(args for args, _ in noted), again=False).values if noted else []
+        return [self._told(*command, value) for command, value in zip(noted, values, strict=True)]
 
 
 _INFO: Final = (("INFO", "server"), ("INFO", "replication"))

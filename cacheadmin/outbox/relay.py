@@ -30,6 +30,7 @@ logger = logging.getLogger("cacheadmin")
 GATHER_SECONDS: Final = 0.1
 """How long done rows are gathered before they are marked: well within the 500 ms after which relays take them."""
 RELAY_SECONDS: Final = 1.0
+OWN_SECONDS: Final = rows.DUE_AFTER.total_seconds() + 0.05
 LONGEST_PAUSE_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 60.0
 
@@ -52,8 +53,9 @@ def relay_once(limit: int = 500) -> RelayReport:
 
     Cost:    a database: one query; with rows one delivery for each set of aliases they name, and one UPDATE.
     """
-    flush()
-    return _relay(rows.databases(), limit)
+    with own_sql.quiet():
+        flush()
+        return _relay(rows.databases(), limit)
 
 
 def _relay(aliases: list[str], limit: int = 500) -> RelayReport:
@@ -63,6 +65,7 @@ def _relay(aliases: list[str], limit: int = 500) -> RelayReport:
             found = _relay_database(connections[alias], limit)
         except Exception:
             logger.exception("The outbox of database %r cannot be relayed now.", alias)
+            waiting += 1
             continue
         done, waiting, dead = done + found.delivered, waiting + found.waiting, dead + found.dead
     return RelayReport(done, waiting, dead)
@@ -176,6 +179,7 @@ def flush(only: str | None = None) -> None:
                 rows.prune(connection)
         except Exception as error:  # noqa: BLE001 - a row that stays pending is delivered once more, which is harmless
             logger.info("Delivered intents could not be marked done: %s", error)
+            wake(RELAY_SECONDS)
 
 
 # --- the thread -----------------------------------------------------------------------------------------------------
@@ -223,12 +227,12 @@ class Relay:
     def _run(self) -> None:
         pause, relayed_at = RELAY_SECONDS, float("-inf")
         while True:
-            self._wait()
+            is_due = self._wait()
             if self._thread is not threading.current_thread():
                 return
             try:
                 flush()
-                at_once, self._at_once = self._at_once, False
+                at_once, self._at_once = self._at_once or is_due, False
                 if not at_once and time.monotonic() - relayed_at < RELAY_SECONDS:
                     self._at = min(self._at, relayed_at + RELAY_SECONDS)
                     continue
@@ -248,18 +252,20 @@ class Relay:
         """Relay what this thread can see: a database in memory is another one in each thread."""
         return _relay(rows.databases(alias for alias in connections if _has_thread(connections[alias])))
 
-    def _wait(self) -> None:
-        """Sleep until woken or until something is due; an idle thread holds no connection."""
+    def _wait(self) -> bool:
+        """Sleep until woken or until something is due, and say whether it is; an idle thread holds no connection."""
         left = self._at - time.monotonic()
         if left > 0 and not self._event.wait(min(left, RELAY_SECONDS)):
             left = self._at - time.monotonic()
             if left > 0:
                 connections.close_all()
                 self._event.wait(None if left == float("inf") else left)
-        if time.monotonic() >= self._at:
+        is_due = time.monotonic() >= self._at
+        if is_due:
             self._at = float("inf")
         self._event.clear()
         time.sleep(GATHER_SECONDS)
+        return is_due
 
 
 _thread = Relay()
@@ -268,7 +274,8 @@ _thread = Relay()
 def wake(in_seconds: float = 0.0, *, at_once: bool = False) -> None:
     """Let this process' relay look after what waits, unless tests run."""
     if not in_tests():
-        _thread.wake(in_seconds, at_once=at_once)
+        # Rows are left to their writer at first: those of this moment are looked after a little later.
+        _thread.wake(in_seconds or OWN_SECONDS, at_once=at_once)
 
 
 def reset() -> None:

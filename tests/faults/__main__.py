@@ -74,7 +74,10 @@ def report(name: str, scenario: Scenario, outcome: Outcome, seconds: float, as_j
     if as_json:
         sys.stdout.write(json.dumps({"figures": figures, "violations": outcome.violations[:EXAMPLES_SHOWN]}) + "\n")
         return
-    told = "  ".join(f"{name} {value:,.0f}" for name, value in figures.items())
+    told = "  ".join(
+        f"{name} {value:,.0f}" if value >= 10 or value == int(value) else f"{name} {value:.2f}"
+        for name, value in figures.items()
+    )
     sys.stdout.write(f"{'ok ' if outcome.is_green else 'RED'} {name:<24} {told}  ({seconds:.0f} s)\n")
     for violation in outcome.violations[:EXAMPLES_SHOWN]:
         sys.stdout.write(f"    {violation}\n")

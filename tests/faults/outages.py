@@ -1,93 +1,219 @@
-"""A server that refuses, swallows or hangs, and is back with all its data."""
+"""A server that refuses, swallows, hangs or is full, and is back with all its data."""
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
 from urllib.parse import urlsplit
 
+import redis
 from django.conf import settings
+from django.core.cache import caches
+from django.db import connection
 from django.test import override_settings
+from django.utils import timezone
+from redis.connection import AbstractConnection
 
+from cacheadmin.connections import Link, link
 from cacheadmin.models import Intent
+from cacheadmin.outbox import reopening
 from faults import Asked, Outcome, crashes, site
 from faults.crashes import TENANTS, WRITES, judge, newest, versions
 from faults.models import Row
-from faults.proxy import Mode, Proxy
+from faults.proxy import Proxy, caches_behind
 
-MODES: tuple[Mode, ...] = ("refused", "black-holed", "hung")
-CALLS = 60
-SLOW_SECONDS = 0.08
+MODES = ("refused", "black-holed", "hung", "stopped", "full")
+"""The first three are the wire's; `stopped` is the server itself (SIGSTOP)."""
+OUTAGE_SECONDS = (0.3, 2.5)
+PAUSE_SECONDS = 0.004
 TIMEOUT_MS = 100
+MOST_ADDED_MS = 1.0
 LONGEST_BACKLOG_SECONDS = 30
 
 
+class Attempts:
+    """What this process has tried so far: connections, and calls that waited in vain."""
+
+    connects = 0
+    timed_out = 0
+
+
 def outage(asked: Asked) -> Outcome:
-    """Break the wire `count` times while reading and writing; mend it, and wait until nothing waits."""
+    """Break the server `count` times while reading and writing; mend it, and wait until nothing waits."""
     outcome, chance = Outcome(), random.Random(asked.seed)
     proxy = Proxy(urlsplit(asked.url).port or 0)
-    caches = {
-        alias: settings.CACHES[alias] | {"LOCATION": f"redis://127.0.0.1:{proxy.port}/{number}"}
-        for number, alias in enumerate(site.ALIASES)
-    }
-    with override_settings(CACHES=caches, CACHEADMIN=settings.CACHEADMIN | {"TIMEOUT_MS": TIMEOUT_MS}):
+    added: list[float] = []
+    lags: list[float] = []
+    count_attempts()
+    with (
+        override_settings(CACHES=caches_behind(proxy.port), CACHEADMIN=quick()),
+        ThreadPoolExecutor(1) as other,
+        redis.Redis.from_url(f"{asked.url}/0") as server,
+    ):
         crashes.make_rows()
+        write_while_draining(chance, other)
         for number in range(asked.count):
             mode = MODES[number % len(MODES)]
             for tenant in TENANTS:
                 newest(tenant)
-            proxy.set(mode)
-            without_a_server(chance, outcome, mode)
-            proxy.set("open")
-            backlog_ms = 1000 * until_nothing_waits(outcome, mode)
-            outcome.figures["longest_backlog_ms"] = max(outcome.figures.get("longest_backlog_ms", 0), backlog_ms)
+            with broken(proxy, server, mode):
+                without_a_server(chance, outcome, mode, added)
+                waiting = list(Intent.objects.filter(state=Intent.State.PENDING).values_list("pk", flat=True))
+            back_at = timezone.now()
+            until_nothing_waits(outcome, mode)
+            delivered = Intent.objects.filter(pk__in=waiting).values_list("delivered_at", flat=True)
+            lags += [max(0.0, 1000 * (at - back_at).total_seconds()) for at in delivered if at]
             judge(outcome, dict.fromkeys(TENANTS, f"the server was {mode}"))
             outcome.count("outages")
             if asked.stops_at_first and outcome.violations:
                 break
     proxy.close()
+    sum_up(outcome, added, lags)
     return outcome
 
 
-def without_a_server(chance: random.Random, outcome: Outcome, mode: str) -> None:
-    """Read and write on: all works, with what is committed, and only the first calls wait in vain."""
-    begun, slow = time.monotonic(), 0
-    for _ in range(CALLS):
-        tenant, write = chance.choice(TENANTS), chance.choice(WRITES)
-        act: Callable[[int], object] = write if chance.random() < 0.3 else newest
+def quick() -> dict[str, Any]:
+    """Return the settings of a site, with the timeout that sites have."""
+    return settings.CACHEADMIN | {"TIMEOUT_MS": TIMEOUT_MS}
+
+
+def sum_up(outcome: Outcome, added: list[float], lags: list[float]) -> None:
+    """Print what reads took more than their own query, and how long rows waited once the server answered."""
+    outcome.figures["read_added_p50_ms"] = round(statistics.median(added), 3)
+    outcome.figures["read_added_worst_ms"] = round(max(added), 1)
+    if outcome.figures["read_added_p50_ms"] > MOST_ADDED_MS:
+        outcome.violate("too_slow", f"half of all reads take {outcome.figures['read_added_p50_ms']} ms more")
+    if len(lags) > 1:
+        outcome.figures["relay_lag_p50_ms"] = round(statistics.median(lags))
+        outcome.figures["relay_lag_p99_ms"] = round(statistics.quantiles(lags, n=100, method="inclusive")[98])
+
+
+def count_attempts() -> None:
+    """Count connections, and what failed for want of an answer in time."""
+    connect, failed = AbstractConnection.connect, Link._failed
+
+    def counted(self: Any) -> None:
+        Attempts.connects += 1
+        connect(self)
+
+    def noted(self: Link, error: BaseException) -> Any:
+        Attempts.timed_out += isinstance(error, (redis.TimeoutError, TimeoutError))
+        return failed(self, error)
+
+    AbstractConnection.connect, Link._failed = counted, noted
+
+
+def write_while_draining(chance: random.Random, other: ThreadPoolExecutor) -> None:
+    """Let somebody write when what waits was delivered, and readers have still to be let in."""
+    drain = reopening.drain
+
+    def write() -> None:
+        with suppress(Row.DoesNotExist):
+            crashes.by_update(chance.choice(TENANTS))
+        connection.close()
+
+    def then_write(alias: str, has_changed: bool) -> bool:
+        is_drained = drain(alias, has_changed)
+        if alias == "query":
+            other.submit(write).result()
+        return is_drained
+
+    reopening.drain = then_write
+
+
+@contextmanager
+def broken(proxy: Proxy, server: redis.Redis, mode: str) -> Iterator[None]:
+    """Break the wire or the server, and mend it."""
+    if mode == "full":
+        server.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            server.config_set("maxmemory", "256mb")
+    elif mode == "stopped":
+        pid = int(server.info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    else:
+        proxy.set(mode)  # type: ignore[arg-type]
+        try:
+            yield
+        finally:
+            proxy.set("open")
+
+
+def plain(tenant: int) -> None:
+    """Use keys with a scope and without one as sites do: for sessions, for counters."""
+    cache = caches["query"]
+    cache.set(f"session{tenant}", tenant)
+    cache.get(f"tenant:{tenant}:plain:x")
+    cache.set(f"tenant:{tenant}:plain:x", tenant)
+    cache.add(f"lock{tenant}", 1)
+
+
+def without_a_server(chance: random.Random, outcome: Outcome, mode: str, added: list[float]) -> None:
+    """Read and write on: all works, with what is committed, and hardly a call waits in vain."""
+    begun, connects, timed_out = time.monotonic(), Attempts.connects, Attempts.timed_out
+    ends_at = begun + chance.uniform(*OUTAGE_SECONDS)
+    while time.monotonic() < ends_at:
+        tenant, what = chance.choice(TENANTS), chance.random()
+        act: Callable[[int], Any] = chance.choice(WRITES) if what < 0.3 else plain if what < 0.4 else newest
         called = time.monotonic()
         try:
             value = act(tenant)
         except Exception as error:
-            outcome.violate("exceptions", f"{mode}: {getattr(act, '__name__', act)}: {type(error).__name__}: {error}")
+            kind = "failed_writes" if act in WRITES else "exceptions"
+            outcome.violate(kind, f"{mode}: {getattr(act, '__name__', act)}: {type(error).__name__}: {error}")
             continue
-        slow += time.monotonic() - called > SLOW_SECONDS
-        if act is newest and value != (committed := Row.objects.get(tenant=tenant).version):
-            outcome.violate("stale", f"{mode}: {value} is served, {committed} is committed")
-    outcome.count("calls", CALLS)
-    outcome.count("slow_calls", slow)
-    # One an alias at first, and one an alias and retry afterwards (every 0.75 s at the soonest).
-    allowed = len(site.ALIASES) * (2 + int((time.monotonic() - begun) / 0.75))
-    if slow > allowed:
-        outcome.violate("too_slow", f"{mode}: {slow} of {CALLS} calls waited in vain")
+        took = time.monotonic() - called
+        outcome.count("calls")
+        if act is newest:
+            called = time.monotonic()
+            newest.function(tenant)
+            if mode != "full":
+                added.append(1000 * (took - (time.monotonic() - called)))
+            if value != (committed := Row.objects.get(tenant=tenant).version):
+                outcome.violate("stale", f"{mode}: {value} is served, {committed} is committed")
+        time.sleep(PAUSE_SECONDS)
+    seconds = time.monotonic() - begun
+    outcome.count("outage_seconds", round(seconds, 1))
+    outcome.count("connects", Attempts.connects - connects)
+    outcome.count("timed_out", vain := Attempts.timed_out - timed_out)
+    # One a second, and at first those of the relay and of the counters besides, which were under way.
+    if vain > 3 + seconds:
+        outcome.violate("too_slow", f"{mode}: {vain} calls waited in vain within {seconds:.1f} s")
+    if Attempts.connects - connects > 6 + 3 * seconds:
+        outcome.violate("storm", f"{mode}: {Attempts.connects - connects} connections within {seconds:.1f} s")
 
 
-def until_nothing_waits(outcome: Outcome, mode: str) -> float:
-    """
-    Wait for this process' relay, and read meanwhile: the server still holds what was invalidated without it.
+def gates() -> dict[str, str]:
+    """Return how far each alias' server is trusted."""
+    return {alias: link(alias).gate.name for alias in site.ALIASES}
 
-    Returns: seconds until the outbox was empty.
-    """
-    begun, committed, is_waiting = time.monotonic(), versions(), True
+
+def until_nothing_waits(outcome: Outcome, mode: str) -> None:
+    """Wait for this process' relay, and read meanwhile: the server still holds what was invalidated without it."""
+    begun, is_waiting = time.monotonic(), True
     while is_waiting:
         is_waiting = Intent.objects.filter(state=Intent.State.PENDING).exists()
+        committed = versions()
         for tenant in TENANTS:
             outcome.count("reads_when_back")
-            if (value := newest(tenant)) != committed[tenant]:
-                outcome.violate(
-                    "stale", f"back after it was {mode}: {value} is served, {committed[tenant]} is committed"
-                )
-        assert time.monotonic() - begun < LONGEST_BACKLOG_SECONDS, "The outbox is never empty."
+            if (value := newest(tenant)) < committed[tenant]:
+                told = f"{value} is served, {committed[tenant]} is committed"
+                outcome.violate("stale", f"back after it was {mode}: {told}")
+        if time.monotonic() - begun > LONGEST_BACKLOG_SECONDS:
+            left = list(Intent.objects.filter(state=Intent.State.PENDING).values_list("attempts", "error")[:3])
+            outcome.violate("lost", f"{mode}: the outbox is never empty: {left}, {gates()}")
+            return
         time.sleep(0.02)
-    return time.monotonic() - begun

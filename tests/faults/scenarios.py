@@ -48,6 +48,15 @@ ALL = (
         databases=("sqlite", "postgres"),
     ),
     Scenario(
+        "race",
+        _of("races", "race"),
+        short=50_000,
+        long=1_000_000,
+        must=("stale", "uncommitted", "own_write_unseen", "stuck", "exceptions"),
+        watches=("lease", "open_first", "after_the_commit"),
+        databases=("sqlite", "postgres"),
+    ),
+    Scenario(
         "nesting",
         _of("nested", "nesting"),
         short=200,
@@ -83,10 +92,10 @@ ALL = (
     Scenario(
         "outage",
         _of("outages", "outage"),
-        short=3,
-        long=60,
-        must=("lost", "stale", "exceptions", "too_slow"),
-        watches=("what_waits", "breaker", "drain_before_reading"),
+        short=5,
+        long=100,
+        must=("lost", "stale", "failed_writes", "exceptions", "too_slow", "storm"),
+        watches=("what_waits", "breaker", "drain_before_reading", "half_before_draining"),
     ),
     Scenario(
         "failover",

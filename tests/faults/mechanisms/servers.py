@@ -8,7 +8,6 @@ from typing import Any
 
 from cacheadmin import connections
 from cacheadmin.connections import Gate, Link, on_reopen
-from cacheadmin.exceptions import CacheAway
 from cacheadmin.store.redis import RedisStore
 
 from .registry import mechanism
@@ -37,13 +36,13 @@ def half_before_draining() -> None:
     """What waits is delivered while writers still leave more behind: the gate goes from shut to up."""
     go_through, draining = Link._pass, threading.local()
 
-    def late(self: Link, drain: Any) -> bool:
+    def late(self: Link, drain: Any, patiently: bool = False) -> bool:
+        if not self._is_answered():
+            return False
+        self._host.retry_at = 0.0
         draining.now = True
         try:
-            self._call_new((("PING",),))
-            is_drained = drain(self.alias, self._has_changed)
-        except CacheAway:
-            return False
+            is_drained = bool(drain(self.alias, self._has_changed))
         finally:
             draining.now = False
         if is_drained:
