@@ -62,12 +62,19 @@ def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any]) ->
     if not told.is_known:
         _count_unknown(sql)
     transactions.mark_written(connection)
-    may_concern = _concerned(told, rules.snapshot()) or RULES_TABLE in (told.tables or ())
-    with block(connection, bool(may_concern) and told.may_be_wrapped and outbox.keeps_rows(connection)):
+    with block(connection, told.may_be_wrapped and _needs_a_block(connection, told)):
         result = run()
         note(connection, told)
     transactions.settle(connection)
     return result
+
+
+def _needs_a_block(connection: Any, told: Statement) -> bool:
+    """Whether a statement that is about to run alone has to be committed together with its intent."""
+    if connection.in_atomic_block or not connection.get_autocommit():
+        return False  # and SQLite fails a transaction at once that reads, as a look at the rules does, before it writes
+    may_concern = _concerned(told, rules.snapshot()) or RULES_TABLE in (told.tables or ())
+    return bool(may_concern) and outbox.keeps_rows(connection)
 
 
 def note(connection: Any, told: Statement) -> None:
@@ -127,8 +134,7 @@ def passed_on(name: str) -> property:
 
 @contextmanager
 def _copying(connection: Any, told: Statement, copy: AbstractContextManager[Any]) -> Iterator[Any]:
-    may_concern = _concerned(told, rules.snapshot()) or RULES_TABLE in (told.tables or ())
-    with block(connection, bool(may_concern) and outbox.keeps_rows(connection)):
+    with block(connection, _needs_a_block(connection, told)):
         transactions.mark_written(connection)
         with copy as opened:
             yield opened

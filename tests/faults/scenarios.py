@@ -57,6 +57,15 @@ ALL = (
         databases=("sqlite", "postgres"),
     ),
     Scenario(
+        "race",
+        _of("races", "race"),
+        short=50_000,
+        long=1_000_000,
+        must=("stale", "uncommitted", "own_write_unseen", "stuck", "exceptions"),
+        watches=("lease", "open_first", "after_the_commit"),
+        databases=("sqlite", "postgres"),
+    ),
+    Scenario(
         "nesting",
         _of("nested", "nesting"),
         short=200,
