@@ -9,7 +9,7 @@ SHOP := PYTHONPATH=tests $(BIN)/python -m
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint format docs bench faults build clean demo-smoke screenshots tox
+.PHONY: help demo test check lint format docs bench measure faults build clean demo-smoke screenshots tox
 
 help:  ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ docs: $(VENV)/.docs  ## Build the documentation into build/docs
 
 bench: $(VENV)/.test  ## Measure against other libraries on this machine
 	$(SHOP) bench $(ARGS)
+
+measure: $(VENV)/.demo  ## Time the shop's pages with the cache on and off
+	$(SHOP) shop.measure $(ARGS)
 
 faults: $(VENV)/.test  ## Break Redis, transactions and processes on purpose, at length; ARGS="key_loss --seed 2" names one
 	$(SHOP) faults $(or $(ARGS),all)

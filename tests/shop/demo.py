@@ -32,7 +32,7 @@ LOGINS = """
   gold / gold     works for Gold & Sons: may only look (opale, karat and lapis likewise)
 
   Metrics for Prometheus: {url}metrics
-  Logs and data: {directory}
+  Logs and data: {directory}; traffic.log has the p50 and p95 of each kind of visit, `make measure` of each page
   Ctrl-C stops everything."""
 
 

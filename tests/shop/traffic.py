@@ -7,8 +7,10 @@ ever other days, which no cache can hold, and marks a whole shelf down every hal
 
 import argparse
 import datetime as dt
+import math
 import random
 import re
+import sys
 import time
 
 from .browser import Browser
@@ -20,6 +22,12 @@ CUSTOMER = re.compile(r"/customers/(\d+)/")
 SOLD_OUT = re.compile(r'id="quantity">0<')
 MARKDOWN_EVERY_SECONDS = 30
 MARKET_EVERY_SECONDS = 240
+REPORT_EVERY_SECONDS = 60
+
+
+def percentile(values, share):
+    """Return the value below or at which a share of some values lies."""
+    return sorted(values)[max(math.ceil(share * len(values)) - 1, 0)]
 
 
 class Traffic:
@@ -31,34 +39,53 @@ class Traffic:
         self.random = random.Random(seed)
         self.items = {slug: [] for slug in SHOPS}
         self.customers = {slug: [] for slug in SHOPS}
-        self.last_markdown = self.last_market = time.monotonic()
+        self.last_markdown = self.last_market = self.last_report = time.monotonic()
+        self.taken = {}
 
     def run(self):
         """Visit for ever. A site that does not answer is asked again a second later."""
         while True:
             started = time.monotonic()
             try:
-                self.visit()
+                deed = self.visit()
+                self.taken.setdefault(deed, []).append(time.monotonic() - started)
             except (OSError, LookupError) as error:
                 print(f"{dt.datetime.now():%H:%M:%S} {error}", flush=True)
                 time.sleep(1)
+            self.report_times()
             # At least half the pause, so that a slow site is not asked without end.
             time.sleep(max(self.pause - (time.monotonic() - started), self.pause / 2))
 
     def visit(self):
-        """Do one thing somebody might do."""
+        """Do one thing somebody might do. Returns: its name."""
         now = time.monotonic()
         if now - self.last_markdown > MARKDOWN_EVERY_SECONDS:
             self.last_markdown = now
-            return self.mark_down("gold")
+            self.mark_down("gold")
+            return "mark_down"
         if now - self.last_market > MARKET_EVERY_SECONDS:
             self.last_market = now
-            return self.browser.submit("/gold/", "/gold/move/")
+            self.browser.submit("/gold/", "/gold/move/")
+            return "market"
         slug = self.random.choices(list(SHOPS), SHOPS.values())[0]
         if slug == "gold" and self.random.random() < 0.4:
-            return self.odd_report(slug)
-        deeds = (self.dashboard, self.inventory, self.api, self.report, self.office, self.customer, self.buy)
-        return self.random.choices(deeds, (24, 36, 17, 8, 6, 6, 3))[0](slug)
+            deed = self.odd_report
+        else:
+            deeds = (self.dashboard, self.inventory, self.api, self.report, self.office, self.customer, self.buy)
+            deed = self.random.choices(deeds, (24, 36, 17, 8, 6, 6, 3))[0]
+        deed(slug)
+        return deed.__name__
+
+    def report_times(self):
+        """Print every minute how long each deed took: median, 95th percentile, how many."""
+        if time.monotonic() - self.last_report < REPORT_EVERY_SECONDS:
+            return
+        self.last_report = time.monotonic()
+        taken, self.taken = self.taken, {}
+        for deed, seconds in sorted(taken.items()):
+            p50, p95 = (percentile(seconds, share) * 1000 for share in (0.5, 0.95))
+            print(f"{dt.datetime.now():%H:%M:%S} {deed:<10} p50 {p50:5.0f} ms  p95 {p95:5.0f} ms  {len(seconds)} times")
+        sys.stdout.flush()
 
     def dashboard(self, slug):
         """Look at a shop's front page, some on the way from the list of shops."""
