@@ -48,13 +48,13 @@ ALL = (
         databases=("sqlite", "postgres"),
     ),
     Scenario(
-        "race",
-        _of("races", "race"),
-        short=50_000,
-        long=1_000_000,
-        must=("stale", "uncommitted", "own_write_unseen", "stuck", "exceptions"),
-        watches=("lease", "open_first", "after_the_commit"),
-        databases=("sqlite", "postgres"),
+        "old_snapshot",
+        _of("snapshots", "old_snapshot"),
+        short=300,
+        long=10_000,
+        must=("stale", "not_cached"),
+        watches=("no_fill_of_snapshots", "isolation_asked"),
+        databases=("postgres",),
     ),
     Scenario(
         "race",
@@ -129,6 +129,14 @@ ALL = (
         long=150,
         must=("computed_too_often", "blocked", "stale"),
         watches=("single_flight", "join", "grace"),
+    ),
+    Scenario(
+        "eviction",
+        _of("evictions", "eviction"),
+        short=1_500,
+        long=50_000,
+        must=("stale", "exceptions", "not_invalidated", "too_big", "no_pressure"),
+        watches=("random_epochs", "widening", "size_limit"),
     ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in ALL}
