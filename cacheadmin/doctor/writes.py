@@ -11,7 +11,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from cacheadmin import writes
 from cacheadmin.conf import config
-from cacheadmin.rules import Rule
+from cacheadmin.exceptions import InvalidRule
+from cacheadmin.rules import Rule, find_model, table_key
 from cacheadmin.stats import EVERY_TENANT
 from cacheadmin.tenancy import tenancy
 
@@ -48,7 +49,7 @@ def statements_are_known(_facts: Facts) -> Iterator[Finding]:
         )
         yield Finding(
             title % {"word": word, "n": times},
-            where=_("this process"),
+            where=_("this process, first in %(site)s") % {"site": writes.raw_sites.get(word) or "?"},
             why=_("Nobody can tell which table it writes, so every rule fires, for all tenants."),
             fix=_(
                 "Begin it with the verb of SQL, or run it on the driver's own cursor and call invalidate_model_cache()."
@@ -76,7 +77,7 @@ def writes_name_their_tenant(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 _("The rule %(name)s fired %(n)s times for all tenants in the last 24 hours.")
                 % {"name": name, "n": count},
-                where=narrow[name].model,
+                where=_where(narrow[name]),
                 why=_(
                     "Raw SQL, and statements that touch very many rows, do not say whose rows they write. So "
                     "everybody's entries go, and everybody misses."
@@ -84,6 +85,16 @@ def writes_name_their_tenant(facts: Facts) -> Iterator[Finding]:
                 fix=_("Write through the ORM: %(model)s.objects.filter(tenant=…).update(…), tenant by tenant.")
                 % {"model": narrow[name].model.rpartition(".")[2]},
             )
+
+
+def _where(rule: Rule) -> str:
+    """Name the model, and who wrote its table by raw SQL, where that was this process."""
+    try:
+        table = table_key(find_model(rule.model)._meta.db_table)
+    except InvalidRule:
+        return rule.model
+    site = writes.raw_sites.get(table)
+    return f"{rule.model}: {site}" if site else rule.model
 
 
 def _is_narrow(rule: Rule) -> bool:

@@ -14,9 +14,10 @@ from django.db.backends.utils import CursorWrapper
 
 from cacheadmin import invalidation, outbox, transactions
 from cacheadmin.writes import compilers, cursors
+from cacheadmin.writes.callers import raw_sites
 from cacheadmin.writes.cursors import unknown_statements
 
-__all__ = ["install", "is_installed", "uninstall", "unknown_statements"]
+__all__ = ["install", "is_installed", "raw_sites", "uninstall", "unknown_statements"]
 
 _ABSENT: Any = object()
 _replaced: list[tuple[type, str, Any]] = []

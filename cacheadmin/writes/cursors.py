@@ -13,6 +13,7 @@ from django.db.backends.utils import CursorWrapper
 from cacheadmin import outbox, rules, transactions
 from cacheadmin.rules import EVENTS, Snapshot
 from cacheadmin.transactions.state import state_of
+from cacheadmin.writes import callers
 from cacheadmin.writes.compilers import RULES_TABLE, block, note_edit
 from cacheadmin.writes.statements import Statement, statement
 
@@ -61,6 +62,8 @@ def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any]) ->
     """Run a statement that writes some tables, or any, and note it."""
     if not told.is_known:
         _count_unknown(sql)
+    for table in told.tables or ():
+        callers.note(table)
     transactions.mark_written(connection)
     with block(connection, told.may_be_wrapped and _needs_a_block(connection, told)):
         result = run()
@@ -104,6 +107,7 @@ def _count_unknown(sql: Any) -> None:
     word = str(sql).split(maxsplit=1)[0][:40].lower() if str(sql).strip() else ""
     if word not in unknown_statements:
         logger.warning("A statement that begins with %r is not known; every table counts as written.", word)
+        callers.note(word)
     if word in unknown_statements or len(unknown_statements) < MOST_UNKNOWN:
         unknown_statements[word] = unknown_statements.get(word, 0) + 1
 
