@@ -129,39 +129,9 @@ def test_nothing_that_cacheadmin_requires_bounds_django() -> None:
     assert [version for version in ("2.4.0", "2.4.1", "2.5.0") if version in prometheus] == ["2.4.0"]
 
 
-SETTINGS = """
-from pathlib import Path
-SECRET_KEY = "x"
-USE_TZ = True
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": Path(__file__).parent / "db.sqlite3"}}
+TWO_LINES = """
+INSTALLED_APPS += ["cacheadmin"]
 CACHES = {"default": {"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": "redis://127.0.0.1:1/0"}}
-INSTALLED_APPS = [
-    "django.contrib.admin", "django.contrib.auth", "django.contrib.contenttypes",
-    "django.contrib.messages", "django.contrib.sessions", "django.contrib.staticfiles",
-    "import_export", "cacheadmin",
-]
-MIDDLEWARE = [
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
-TEMPLATES = [{
-    "BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True,
-    "OPTIONS": {"context_processors": [
-        "django.template.context_processors.request",
-        "django.contrib.auth.context_processors.auth",
-        "django.contrib.messages.context_processors.messages",
-    ]},
-}]
-ROOT_URLCONF = "urls"
-STATIC_URL = "/static/"
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-"""
-
-URLS = """
-from django.contrib import admin
-from django.urls import path
-urlpatterns = [path("admin/", admin.site.urls)]
 """
 
 USE = """
@@ -183,33 +153,30 @@ print(len(names), "templates")
 
 @pytest.fixture(scope="session")
 def site(distributions: tuple[Path, Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bare Django project beside an environment that holds our wheel; the dependencies are borrowed from this one."""
+    """
+    What a newcomer has: an empty environment, our wheel and whatever pip brings with it, `startproject`, two lines.
+
+    No pins: a release of somebody else's that breaks it is to be seen here first. Needs the index that pip uses.
+    """
     home = tmp_path_factory.mktemp("site")
     venv.create(home / "env", with_pip=False, symlinks=True)
     python = home / "env" / "bin" / "python"
-    packages = Path(run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=home).strip())
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        packages,
-        distributions[1],
-        cwd=home,
-    )
-    # A folder named in a .pth file comes after our wheel, and its own .pth files (an editable install) do not count.
-    (packages / "borrowed.pth").write_text(os.path.dirname(os.path.dirname(pytest.__file__)) + "\n")
-    (home / "settings.py").write_text(SETTINGS)
-    (home / "urls.py").write_text(URLS)
+    install = ("install", "--quiet", "--disable-pip-version-check", "--no-input", distributions[1])
+    try:
+        run(sys.executable, "-m", "pip", "--python", python, *install, cwd=home)
+    except AssertionError as error:
+        unreachable = any(text in str(error) for text in ("NewConnectionError", "NameResolutionError", "ProxyError"))
+        if os.environ.get("CI") or not unreachable:
+            raise
+        pytest.skip("pip cannot reach a package index")
+    run(python, "-m", "django", "startproject", "bare", home, cwd=home)
+    with (home / "bare" / "settings.py").open("a") as settings:
+        settings.write(TWO_LINES)
     return home
 
 
 def in_site(site: Path, *arguments: str) -> str:
-    return run(site / "env" / "bin" / "python", *arguments, cwd=site, DJANGO_SETTINGS_MODULE="settings")
+    return run(site / "env" / "bin" / "python", *arguments, cwd=site, DJANGO_SETTINGS_MODULE="bare.settings")
 
 
 def test_the_installed_package_can_be_imported_before_django_is_set_up(site: Path) -> None:
@@ -219,7 +186,7 @@ def test_the_installed_package_can_be_imported_before_django_is_set_up(site: Pat
     assert Path(path).is_relative_to(site)
 
 
-def test_a_bare_project_migrates_and_passes_its_checks(site: Path) -> None:
+def test_an_empty_environment_and_two_lines_of_settings_are_enough(site: Path) -> None:
     in_site(site, "-m", "django", "migrate", "--verbosity", "0")
     assert "no issues" in in_site(site, "-m", "django", "check", "--fail-level", "WARNING")
     assert "No changes" in in_site(site, "-m", "django", "makemigrations", "--check", "--dry-run")
