@@ -50,10 +50,10 @@ ALL = (
     Scenario(
         "old_snapshot",
         _of("snapshots", "old_snapshot"),
-        short=300,
+        short=150,
         long=10_000,
         must=("stale", "not_cached"),
-        watches=("no_fill_of_snapshots", "isolation_asked"),
+        watches=("no_fill_of_snapshots", "isolation_asked", "isolation_noted"),
         databases=("postgres",),
     ),
     Scenario(

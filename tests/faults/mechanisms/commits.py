@@ -8,7 +8,7 @@ from cacheadmin import outbox, transactions
 from cacheadmin.outbox import delivery, rows
 from cacheadmin.store import redis as redis_store
 from cacheadmin.store.redis import RedisStore
-from cacheadmin.transactions import ends
+from cacheadmin.transactions import ends, state
 
 from .registry import mechanism
 
@@ -49,6 +49,18 @@ def no_fill_after_a_write() -> None:
 def no_fill_of_snapshots() -> None:
     """What was read of a snapshot is stored, however old the snapshot is."""
     transactions.may_fill = transactions.may_read
+
+
+@mechanism
+def isolation_asked() -> None:
+    """The settings say what a transaction sees, and nobody asks the server."""
+    state._is_read_committed = lambda connection: connection.isolation_level.name == "READ_COMMITTED"
+
+
+@mechanism
+def isolation_noted() -> None:
+    """Nobody notices a statement that sets the isolation level."""
+    transactions.note_isolation = lambda connection: None
 
 
 @mechanism
