@@ -42,5 +42,9 @@ class CacheAway(CacheAdminError, ConnectionError):
     """The cache server does not answer, answers too late, refuses to write, or is no master."""
 
 
+class CacheRefused(CacheAway):
+    """The cache server answered, but did not store: it is full, for example."""
+
+
 class CacheSkipped(CacheAway):
     """The cache server was away a moment ago, so it was not asked at all."""

@@ -24,7 +24,7 @@ from asgiref.sync import sync_to_async
 
 from . import transactions
 from .conf import config, rank, replicas
-from .exceptions import CacheAway, CacheSkipped
+from .exceptions import CacheAway, CacheRefused, CacheSkipped
 from .keys import Entry, Place
 from .signals import cache_read
 from .stats import recorder
@@ -376,6 +376,9 @@ def keep(call: Call, stamp: Stamp, value: Any, took: float) -> bool:
     about = call.about() | notes(took)
     try:
         stored = call.store.fill(Fill(call.entry, stamp, encoded, ttl_ms(options), about))
+    except CacheRefused:
+        recorder.refused(place.alias, group.name, place.tenant, "full")
+        return False
     except CacheAway:
         return False
     if stored:

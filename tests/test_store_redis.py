@@ -27,6 +27,7 @@ from cacheadmin import (
 from cacheadmin.connections import identity_of, link
 from cacheadmin.exceptions import CacheAway, CacheSkipped, UncacheableValue
 from cacheadmin.keys import Entry
+from cacheadmin.stats import recorder
 from cacheadmin.store import ABSENT as NOTHING
 from cacheadmin.store import BUSY, Fill, store
 
@@ -378,6 +379,21 @@ def test_full_server_refuses_fills_and_still_invalidates(fresh_server) -> None:
         assert numbers(1) == [1]
         assert caches["query"].set("tenant:1:x:y", 1) is False
         assert caches["query"].get("tenant:1:x:y") is None
+
+
+def test_a_server_that_is_full_when_the_value_comes_is_counted_as_full(fresh_server, monkeypatch) -> None:
+    server, reasons = fresh_server(args=("--maxmemory-policy", "noeviction")), []
+    monkeypatch.setattr(recorder, "refused", lambda *told: reasons.append(told[-1]))
+    with on(server), redis_py.Redis.from_url(server.url) as client:
+
+        @cache_tenant_query(timeout=60, key_prefix="filling")
+        def filling(tenant_id: int) -> int:
+            client.config_set("maxmemory", "1")
+            return 1
+
+        assert filling(1) == 1
+        assert reasons == ["full"]
+        assert filling.peek(1) is ABSENT
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random", "volatile-ttl"])

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from .. import connections, envelope
 from ..conf import cache_settings
-from ..exceptions import CacheAway
+from ..exceptions import CacheAway, CacheRefused
 from ..keys import Entry, Place
 from ..scripts import Script, run_many, script
 from ..tenancy import tenancy
@@ -207,12 +207,13 @@ class RedisStore(Keyspace, Store):
         return Stamp(identity, tuple(epochs), token, mode != "fence") if granted else BUSY
 
     def fill(self, fill: Fill) -> bool:
-        """Store one value under its stamp. Cost: 1 round trip."""
+        """Store one value under its stamp. Cost: 1 round trip. Raises: CacheRefused, where `fill_many` says False."""
         lua, keys, args = self._fill(fill)
         try:
             return lua.run(self.link, keys, args, again=not fill.only_if_absent, entries=True)[1] == 1
         except ResponseError as error:
-            return self._done(error)
+            self._done(error)
+            raise CacheRefused(f"The server of alias {self.alias!r} refused a value: {error}") from error
 
     def fill_many(self, fills: Sequence[Fill]) -> list[bool]:
         """Store values under their stamps. Cost: 1 round trip, one script a value."""
