@@ -5,15 +5,17 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 from django.contrib.auth.models import Permission
+from django.core.cache import caches
 from django.test import Client
 from django.urls import reverse
 
 from cacheadmin import browser
 from cacheadmin.admin import ids
 from cacheadmin.functions import cache_query_result, cache_tenant_query
-from cacheadmin.models import Activity
+from cacheadmin.models import Activity, InvalidationRule
+from cacheadmin.stats import recorder
 from cacheadmin.targets import ALL, Target
-from shop.models import Tenant, User
+from shop.models import Branch, Category, InventoryItem, Tenant, User
 
 ALL_PERMISSIONS = ("view_keys", "view_values", "invalidate", "warm", "clear_alias", "see_all_tenants")
 
@@ -108,6 +110,56 @@ def make_run(tenants):
 def everything():
     """Return a target that reaches all tenants."""
     return Target("tenant", "", ALL)
+
+
+def every_page():
+    """
+    Make a shop with something of everything, and return name -> URL of every page that answers GET.
+
+    The database and the cache must be empty before.
+    """
+    ruby, _gold = make_shops("Ruby & Co", "Gold & Sons")
+    tenant = str(ruby.pk)
+    for branch in range(1, 8):
+        console_stock(tenant, branch)
+    console_rates(18)
+    caches["default"].set(f"tenant:{tenant}:letter", {"to": "Amira", "lines": ["a", "b"]}, 300)
+    recorder.flush()
+    branch = Branch.objects.create(tenant=ruby, name="Main", city="Geneva")
+    category = Category.objects.create(tenant=ruby, name="Rings", slug="rings")
+    item = InventoryItem.objects.create(
+        tenant=ruby, branch=branch, category=category, sku="R1", name="Ring", weight=3, price=100, quantity=4
+    )
+    InvalidationRule.objects.create(
+        name="a rule with quite a long name, made of many words",
+        model="shop.InventoryItem",
+        fields=["price", "status", "quantity", "weight", "metal", "karat"],
+        targets=["group:" + "very_long_name_" * 6, "tag:branch:{branch_id}"],
+    )
+    rule = InvalidationRule.objects.create(name="stock", model="shop.InventoryItem", targets=["group:console_stock"])
+    run, scope = make_run([tenant]), scope_of(Target("tenant", "", tenant))
+    rules = {name: page(f"invalidationrule_{name}") for name in ("changelist", "add", "import", "export")}
+    edits = {name: page(f"invalidationrule_{name}", rule.pk) for name in ("change", "history", "delete")}
+    return {
+        **site_pages(),
+        **pages_of(tenant),
+        "all groups": page("group_list"),
+        "shared data": page("tenant_detail", ids.tenant_id(None)),
+        "shared entries": pages_of(None)["entries"],
+        "gone": page("entry_detail", ids.entry_id("query", tenant, "console_stock", "gone")),
+        "found": page("find", q="o"),
+        "function": page("function_detail", "console.console_stock"),
+        "line": page("activity_detail", run.pk),
+        "run": page("run_detail", run.pk),
+        "invalidate": page("invalidate", on=scope),
+        "invalidate all": page("invalidate", on=scope_of(everything())),
+        "warm": page("warm", on=scope),
+        "clear": page("clear", on="query"),
+        "not found": page("tenant_detail", "no~such"),
+        **{f"rule {name}": url for name, url in (rules | edits).items()},
+        "host": reverse("admin:shop_inventoryitem_change", args=[item.pk]),
+        "host's panel": reverse("admin:shop_inventoryitem_cached_data", args=[item.pk]),
+    }
 
 
 class Strict(HTMLParser):

@@ -563,6 +563,20 @@ def test_a_rule_in_code_that_cannot_be_a_row_is_only_shown(admin_client, monkeyp
 
 
 @pytest.mark.django_db
+def test_deleting_a_rule_asks_and_says_what_is_in_force_then(admin_client):
+    made, again = make_rule("stock"), make_rule("inventory")
+    url = "admin:cacheadmin_invalidationrule_delete"
+    html = admin_client.get(reverse(url, args=[made.pk])).content.decode()
+    assert "Delete the rule stock?" in html
+    assert "drop nothing by it" in html
+    assert 'aria-label="Cache"' in html
+    html = admin_client.get(reverse(url, args=[again.pk])).content.decode()
+    assert "The rule of the same name in shop.cache_rules is in force again." in html
+    admin_client.post(reverse(url, args=[made.pk]), {"post": "yes"})
+    assert [rule.name for rule in InvalidationRule.objects.all()] == ["inventory"]
+
+
+@pytest.mark.django_db
 def test_the_preview_answers_json_to_a_post_only(admin_client):
     assert admin_client.get(reverse(PREVIEW)).status_code == 403
     answer = admin_client.post(reverse(PREVIEW), {})

@@ -156,7 +156,7 @@ class CacheInvalidationMixin(ConsoleButtons):
         may_add = request.user.has_perm("cacheadmin.add_invalidationrule")
         context = {
             "panel": shown,
-            "lines": host.with_last(shown.lines[:LISTED], reach.targets),
+            "lines": host.with_last(shown.lines[:LISTED], reach.targets, shown.dropped or ()),
             "more": max(0, len(shown.lines) - LISTED),
             "sentence": rule_preview.sentence_of_row(shown),
             "has_rules": bool(reach.names),

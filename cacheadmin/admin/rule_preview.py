@@ -20,6 +20,7 @@ from cacheadmin.exceptions import CacheAway, InvalidRule
 from cacheadmin.functions import registry
 from cacheadmin.rules import Change, Event, Rule, find_model, targets_for, validate
 from cacheadmin.rules.snapshot import Compiled, Snapshot, build
+from cacheadmin.stats.history import DroppedLine
 from cacheadmin.targets import ALL, All, Target
 from cacheadmin.tenancy import Everyone, Tenant, tenancy
 
@@ -82,6 +83,8 @@ class Preview:
     """Pairs of arguments and URL."""
     checks: Sequence[Check] = ()
     targets: Sequence[Target] = field(default=(), repr=False)
+    dropped: Sequence[DroppedLine] | None = None
+    """What was invalidated in the last 24 hours; None if that was not asked, or is not known."""
 
     @property
     def groups(self) -> int:
@@ -201,7 +204,7 @@ def counted(
     """
     Count what some targets would hit, group by group; `rules` names the rules behind each target.
 
-    Cost: as `browser.blast`.
+    Cost: as `browser.blast`, and one round trip to the counters.
     """
     known = [t for t in targets if t.alias is None or t.alias in config().aliases]
     base = Preview("counted", naming.tenant_label(whose) if whose else "", thing, targets=known)
@@ -211,7 +214,8 @@ def counted(
         blast = browser.blast(known)
     except CacheAway:
         return replace(base, state="away")
-    means = figures.by_group(figures.Span(None, figures.DEFAULT_RANGE, access), whose if whose else ALL)
+    span = figures.Span(None, figures.DEFAULT_RANGE, access)
+    means, dropped = figures.by_group_and_dropped(span, whose if whose else ALL)
     merged: dict[tuple[str, str], list[GroupCount]] = {}
     for row in blast.rows:
         merged.setdefault((row.alias, row.group), []).append(row)
@@ -244,6 +248,7 @@ def counted(
         size_bytes=blast.size_bytes or 0,
         recompute=_sum(work) if lines and None not in work else None,
         is_exact=blast.is_exact,
+        dropped=dropped,
     )
 
 
@@ -265,7 +270,7 @@ def _examples(shown: Preview, tenant: str | None, site: AdminSite) -> list[tuple
         return []
     owner = tenant if any(t.tenant == tenant or t.tenant is ALL for t in shown.targets) else None
     try:
-        page = browser.entries(first.alias, owner, first.group, limit=EXAMPLES)
+        page = browser.entries(first.alias, owner, first.group, limit=EXAMPLES, is_brief=True)
     except CacheAway:
         return []
     found = []

@@ -20,8 +20,9 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods
 
 from cacheadmin.conf import config
+from cacheadmin.exceptions import InvalidRule
 from cacheadmin.models import InvalidationRule
-from cacheadmin.rules import Rule
+from cacheadmin.rules import Rule, code_rules
 
 from . import paging, rule_list, rule_preview, rule_transfer
 from .access import access_of
@@ -41,6 +42,7 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
     actions = ("switch_on", "switch_off", "export_selected")
     change_list_template = "admin/cacheadmin/invalidationrule/change_list.html"
     change_form_template = "admin/cacheadmin/invalidationrule/change_form.html"
+    delete_confirmation_template = "admin/cacheadmin/invalidationrule/delete_confirmation.html"
 
     # --- addresses --------------------------------------------------------------------------------
 
@@ -232,7 +234,7 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
     def _preview_context(self, rule: Rule | None, tenant: str | None, request: HttpRequest) -> dict[str, Any]:
         access = access_of(request.user)
         shown = rule_preview.preview(rule, tenant, access, self.admin_site)
-        lines = rule_list.dropped_lines() if rule is not None and not access.is_bound else None
+        lines = None if access.is_bound else shown.dropped
         return {
             "preview": shown,
             "preview_sentence": rule_preview.sentence(shown) if shown.state == "counted" else "",
@@ -263,6 +265,23 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
             **(extra_context or {}),
         }
         return self.page(request, "object_history.html", context)
+
+    def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
+        """Ask in the console's frame, and say what is in force afterwards."""
+        row = context["object"]
+        crumb = Crumb(row.name, url_to(self.admin_site, "cacheadmin_invalidationrule_change", row.pk))
+        title = _("Delete the rule %(name)s?") % {"name": row.name}
+        try:
+            replaced = [rule.source for rule in code_rules() if rule.name == row.name]
+        except InvalidRule:  # a module of rules that cannot be imported; the list of rules says which
+            replaced = []
+        context |= {
+            **self.framed(request, title, crumb, Crumb(_("Delete"))),
+            "sentence": sentence_of(row.model, row.targets),
+            "replaced": replaced[0].removeprefix("code:") if replaced else "",
+            "back": crumb.url,
+        }
+        return super().render_delete_form(request, context)
 
     def _may_open_the_form(self, request: HttpRequest) -> bool:
         return self.has_view_or_change_permission(request) or self.has_add_permission(request)

@@ -1,0 +1,162 @@
+"""What holds on every page of the console: its cost, and in Chromium its look, its policy and what it loads."""
+
+import re
+from collections import Counter
+
+import pytest
+from console import client_of, every_page, inline_of, page
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import resolve
+
+from cacheadmin.admin.console import PAGES
+from cacheadmin.connections import Link, forget_links
+from shop.models import User
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+ASSETS = 150_000
+"""Bytes of scripts, styles and pictures that a page may load, Django's own among them but on a host's own page."""
+
+SIDEWAYS = """
+() => {
+  const reach = document.documentElement.scrollWidth - innerWidth;
+  // Right to left, what sticks out at the left is no scroll width everywhere.
+  const out = [...document.querySelectorAll("#content *")].filter(each => {
+    const box = each.getBoundingClientRect();
+    return box.width && (box.left < -1 || box.right > innerWidth + 1)
+      && !each.closest(".cacheadmin-scroll, .cacheadmin-tabs, .cacheadmin-hidden, .cacheadmin-value, .uplot");
+  });
+  return [reach > 0 ? reach : 0, out.slice(0, 3).map(each => each.outerHTML.slice(0, 120))];
+}
+"""
+
+
+@pytest.fixture
+def admin(db):
+    return client_of(User.objects.create_superuser("amira"))
+
+
+# --- cost -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_of_every_page_names_every_page(admin):
+    deeds = {"cacheadmin_entry_recompute", "cacheadmin_run_cancel"}  # answer POST only
+    for_scripts = {name for _route, _page, name in PAGES if name.startswith("cacheadmin_data_")}
+    shown = {resolve(url.partition("?")[0]).url_name for url in every_page().values()}
+    assert shown >= {name for _route, _page, name in PAGES} - deeds - for_scripts
+
+
+def test_no_page_costs_more_than_twelve_queries_and_three_round_trips_a_database(admin, monkeypatch):
+    made = Counter()
+    call = Link.call
+
+    def count(self, *commands, **options):
+        made[self.alias] += 1
+        return call(self, *commands, **options)
+
+    monkeypatch.setattr(Link, "call", count)
+    for name, url in every_page().items():
+        admin.get(url, follow=True)  # scripts are loaded, content types and permissions known
+        made.clear()
+        with CaptureQueriesContext(connection) as queries:
+            admin.get(url)
+        assert len(queries) <= 12, (name, [query["sql"][:90] for query in queries])
+        assert max(made.values(), default=0) <= 3, (name, made)
+
+
+def test_no_page_has_anything_inline_or_repeats_its_head(admin):
+    for name, url in every_page().items():
+        body = admin.get(url, follow=True).content.decode()
+        assert inline_of(body) == [] or name == "host", name
+        assert len(re.findall(r"<h1", body.partition('id="main"')[2])) == 1, name
+
+
+# --- in Chromium ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium(request):
+    path = request.getfixturevalue("require")("chromium")
+    sync = pytest.importorskip("playwright.sync_api")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright runs a loop in this thread
+        with sync.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+            yield browser
+            browser.close()
+
+
+@pytest.fixture
+def tab(chromium, live_server):
+    """A page of the browser, logged in; what it says, asks for and loads is noted."""
+    client = Client()
+    client.force_login(User.objects.create_superuser("amira"))
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    cookie = client.cookies["sessionid"].value
+    context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
+    found = context.new_page()
+    found.said, found.hosts, found.loaded = [], set(), {}
+
+    def note(response):
+        found.hosts.add(response.url.split("/")[2])
+        if response.request.resource_type in ("script", "stylesheet", "image", "font"):
+            found.loaded[response.url] = int(response.headers.get("content-length", 0))
+
+    found.on("console", lambda message: found.said.append(message.text))
+    found.on("pageerror", lambda error: found.said.append(str(error)))
+    found.on("response", note)
+    yield found
+    context.close()
+    forget_links()
+
+
+def axe_says(tab):
+    """Return what axe, which is loaded, finds wrong in what is ours of a page."""
+    found = tab.evaluate("axe.run('#content', {resultTypes: ['violations']}).then(found => found.violations)")
+    return [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_every_page_is_sound_in_both_themes_and_on_a_phone(tab, live_server):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().axe_script
+    schemes = ["light", "dark"]  # each page begins in the theme in which the one before ended
+    tab.emulate_media(color_scheme=schemes[0])
+    for name, url in every_page().items():
+        tab.said.clear()
+        tab.loaded.clear()
+        tab.goto(live_server.url + url, wait_until="load")
+        ours = {url: size for url, size in tab.loaded.items() if name != "host" or "/cacheadmin/" in url}
+        assert 0 < sum(ours.values()) <= ASSETS, (name, ours)
+        tab.evaluate(axe)
+        complaints = axe_says(tab)
+        schemes.reverse()
+        tab.emulate_media(color_scheme=schemes[0])
+        for width in (360, 1280):
+            tab.set_viewport_size({"width": width, "height": 800})
+            assert name == "host" or tab.evaluate(SIDEWAYS) == [0, []], (name, width)
+        tab.wait_for_timeout(200)  # Django's links take 150 ms to change their colour
+        complaints += axe_says(tab)
+        assert complaints == [] or name == "host", (name, schemes, complaints)
+        assert [text for text in tab.said if "404" not in text] == [], name
+    assert tab.hosts == {live_server.url.split("/")[2]}
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_every_page_is_sound_from_right_to_left(tab, live_server, settings):
+    settings.LANGUAGE_CODE = "he"
+    for name, url in every_page().items():
+        if name == "host":
+            continue
+        tab.goto(live_server.url + url, wait_until="load")
+        assert tab.get_attribute("html", "dir") == "rtl"
+        for width in (1280, 360):
+            tab.set_viewport_size({"width": width, "height": 800})
+            assert tab.evaluate(SIDEWAYS) == [0, []], (name, width)
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    tab.goto(live_server.url + page("tenant_list"))
+    first = tab.locator(".cacheadmin-table thead th").nth(1).bounding_box()
+    last = tab.locator(".cacheadmin-table thead th").last.bounding_box()
+    assert first["x"] > last["x"]
