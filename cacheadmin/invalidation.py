@@ -243,6 +243,11 @@ def _steps(targets: tuple[Target, ...]) -> tuple[tuple[str, tuple[Drop, ...]], .
     return tuple(steps)
 
 
+def is_planned(targets: tuple[Target, ...]) -> bool:
+    """Say whether delivering these asks no database and holds nothing but UNLINKs. Raises: UnknownAlias."""
+    return _steps(targets) is not None
+
+
 _SCOPES: Final = ("tenant", "group", "tag")
 
 on_change(_steps.cache_clear)

@@ -6,7 +6,8 @@ import datetime as dt
 import logging
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from cacheadmin.invalidation import Invalidation
 from cacheadmin.models import Intent
 from cacheadmin.outbox import rows
 from cacheadmin.outbox.rows import Delivery
-from cacheadmin.rules import Change, FiredRule
+from cacheadmin.rules import Change, Event, FiredRule
 from cacheadmin.targets import ALL, Target
 from cacheadmin.transactions import Pending, own_sql
 
@@ -58,6 +59,50 @@ class Receipt:
 
 def gather(pending: Pending, connection: BaseDatabaseWrapper | None = None) -> Delivery | None:
     """Return all that a transaction asks for as one delivery; None if it asks for nothing."""
+    if not pending.explicit and len(pending.changes) == 1:
+        [(change, found)] = pending.changes.items()
+        if isinstance(change, tuple) and found is not None and len(found) == 1:
+            [row] = found.values()
+            return _of_one_row(change, row)
+    return _gather(pending, connection)
+
+
+MOST_KNOWN: Final = 4096
+
+_PLAIN: Final = frozenset({int, str, uuid.UUID, type(None)})
+"""Types of which equal values are the same value, written the same way."""
+
+
+def _of_one_row(change: tuple[str, Event, frozenset[str] | None], row: Mapping[str, Any]) -> Delivery | None:
+    """Return what one row's write asks for: remembered as long as the rules are, for it is the same each time."""
+    snapshot = rules.snapshot()
+    if not all(type(value) in _PLAIN for value in row.values()):
+        return _by_rules(rules.targets_for((Change(*change, (row,)),), snapshot))
+    known: dict[Any, Delivery | None] = snapshot.memo.setdefault("deliveries", {})
+    key = (change, *row.items())
+    try:
+        return known[key]
+    except KeyError:
+        if len(known) >= MOST_KNOWN:
+            known.clear()
+        found = known[key] = _by_rules(rules.targets_for((Change(*change, (row,)),), snapshot))
+        return found
+
+
+def _by_rules(fired: Sequence[FiredRule]) -> Delivery | None:
+    if not fired:
+        return None
+    targets = dict.fromkeys(target for rule in fired for target in rule.targets)
+    names = tuple(dict.fromkeys(rule.name for rule in fired))
+    return Delivery(tuple(targets), names, "rule", _text(names), tuple(rule.name for rule in fired if rule.warm))
+
+
+def _text(names: Iterable[str]) -> str:
+    text = ", ".join(dict.fromkeys(filter(None, names)))
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+
+
+def _gather(pending: Pending, connection: BaseDatabaseWrapper | None) -> Delivery | None:
     targets: dict[Target, None] = {}
     fired = _fired(pending)
     for rule in fired:
@@ -76,9 +121,7 @@ def gather(pending: Pending, connection: BaseDatabaseWrapper | None = None) -> D
     if not targets:
         return None
     rule_names = tuple(dict.fromkeys([*(r.name for r in fired), *(edited.rules if edited else ())]))
-    text = ", ".join(dict.fromkeys(filter(None, names)))
-    text = text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
-    return Delivery(tuple(targets), rule_names, source, text, tuple(r.name for r in fired if r.warm))
+    return Delivery(tuple(targets), rule_names, source, _text(names), tuple(r.name for r in fired if r.warm))
 
 
 def _fired(pending: Pending) -> tuple[FiredRule, ...]:
@@ -160,25 +203,39 @@ def deliver(delivery: Delivery) -> Invalidation | None:
 
     Returns: what became of it, "failed" where such an alias is among it; None if nobody foresaw how it failed (logged).
     """
+    targets = delivery.targets
     aliases = config().aliases
-    known = tuple(t for t in delivery.targets if t.alias is None or t.alias in aliases)
+    known = targets if all(t.alias is None or t.alias in aliases for t in targets) else _configured(targets)
     try:
-        result = invalidation.deliver(known, source=delivery.source, name=delivery.name)
+        if invalidation.is_planned(known):
+            result = invalidation.deliver(known, source=delivery.source, name=delivery.name)
+        else:
+            with own_sql.quiet():  # it may ask for the list of tenants
+                result = invalidation.deliver(known, source=delivery.source, name=delivery.name)
     except Exception:
-        logger.exception("An invalidation failed: %s", ", ".join(map(str, delivery.targets[:5])))
+        logger.exception("An invalidation failed: %s", ", ".join(map(str, targets[:5])))
         return None
-    if len(known) < len(delivery.targets) and result.is_done:
-        unknown = tuple(t for t in delivery.targets if t not in known)
+    if known is not targets and result.is_done:
+        unknown = tuple(t for t in targets if t not in known)
         named = ", ".join(sorted({str(t.alias) for t in unknown}))
         logger.error("What a rule names in %s was not invalidated: no such cache alias is configured.", named)
         return replace(result, state="failed", pending=unknown, error=f"The cache alias {named} is not configured.")
     if result.is_done:
-        for listener in _listeners:
-            try:
-                listener(delivery, result)
-            except Exception:
-                logger.exception("A listener failed after an invalidation.")
+        _tell(delivery, result)
     return result
+
+
+def _tell(delivery: Delivery, result: Invalidation) -> None:
+    for listener in _listeners:
+        try:
+            listener(delivery, result)
+        except Exception:
+            logger.exception("A listener failed after an invalidation.")
+
+
+def _configured(targets: tuple[Target, ...]) -> tuple[Target, ...]:
+    aliases = config().aliases
+    return tuple(t for t in targets if t.alias is None or t.alias in aliases)
 
 
 # --- what waits without a row ---------------------------------------------------------------------------------------

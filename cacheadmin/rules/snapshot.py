@@ -74,6 +74,25 @@ class Snapshot:
     paths: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Label -> what has to be known of each touched row."""
     version: int | None = None
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What others work out from these rules and nothing else, to be forgotten with them."""
+
+    def seens(self, db_table: str) -> tuple[Seen, ...]:
+        """Return whom a write to a table concerns."""
+        known: tuple[Seen, ...] | None = self.memo.get(db_table)
+        if known is None:
+            known = self.memo[db_table] = self.tables.get(table_key(db_table), ())
+        return known
+
+    def concerns(self, seen: Seen, event: str, fields: frozenset[str] | None) -> bool:
+        """Whether a create, update or delete of a table's rows may concern a rule in force in the way that is seen."""
+        if seen.how == "m2m":
+            return bool(self.concerned(seen.label, "m2m", seen.names))
+        if seen.how == "cascade":
+            return event == "delete" and bool(self.concerned(seen.label, seen.via, seen.names))
+        if seen.how == "child" and event != "update":
+            return False
+        return bool(self.concerned(seen.label, event, fields))
 
     def concerned(self, label: str, event: str, fields: frozenset[str] | None) -> list[Compiled]:
         """Return the rules in force that a write of this kind may concern."""

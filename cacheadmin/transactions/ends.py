@@ -15,7 +15,7 @@ from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import Atomic, get_connection
 
-from cacheadmin.transactions.own_sql import quiet, unseen
+from cacheadmin.transactions.own_sql import unseen
 from cacheadmin.transactions.state import (
     ATTRIBUTE,
     Pending,
@@ -56,8 +56,7 @@ def _deliver(taken: Pending, receipt: Any) -> None:
     if _after is None:
         return
     try:
-        with quiet():
-            _after(taken, receipt)
+        _after(taken, receipt)
     except Exception:
         # The data is committed: an error now would only tell the caller something untrue.
         logger.exception("An invalidation could not be delivered after its commit.")

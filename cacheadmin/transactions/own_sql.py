@@ -62,14 +62,18 @@ def unseen(connection: BaseDatabaseWrapper) -> Iterator[None]:
         state.depth -= 1
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Take the statements of this block out of this thread's query logs."""
-    logs = [(c.queries_log, len(c.queries_log)) for c in connections.all(initialized_only=True) if c.queries_logged]
-    try:
-        yield
-    finally:
-        for log, length in logs:
+class quiet:  # noqa: N801 - used like a function, and a generator costs more
+    """Take the statements of a block out of this thread's query logs."""
+
+    __slots__ = ("logs",)
+
+    def __enter__(self) -> None:
+        self.logs = [
+            (c.queries_log, len(c.queries_log)) for c in connections.all(initialized_only=True) if c.queries_logged
+        ]
+
+    def __exit__(self, *error: object) -> None:
+        for log, length in self.logs:
             while len(log) > length:
                 log.pop()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from django.apps import apps
 from django.db.models.constants import OnConflict
+from django.db.models.sql.constants import ROW_COUNT
 
-from cacheadmin.rules import Compiled, Seen, Snapshot
+from cacheadmin.rules import Seen, Snapshot
 from cacheadmin.writes.images import guarded
 from cacheadmin.writes.inserting import Inserted
 from cacheadmin.writes.looks import Found, Look, Statement, Unknown
@@ -44,6 +45,21 @@ class Plan:
         for look in self.looks:
             look.before()
 
+    def together(
+        self, compiler: Any, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Callable[[], Any] | None:
+        """Return what runs the statement and reads what was there before in one; None where that cannot be."""
+        if len(self.looks) != 1 or not isinstance(look := self.looks[0], Changed):
+            return None
+        asked = args[0] if args else kwargs.get("result_type", kwargs.get("returning_fields"))
+        counts = original.__name__ == "execute_sql"
+        if asked != ROW_COUNT if counts else asked:
+            return None
+        sent = look.together(compiler)
+        if sent is None:
+            return None
+        return sent if counts else lambda: [()] * sent()
+
     def after(self, result: Any, count: int | None) -> list[Found]:
         """Return what has changed; nothing for models of which no row was touched."""
         changed: list[Found] = []
@@ -74,12 +90,9 @@ def plan(statement: Statement, seens: Iterable[Seen], snapshot: Snapshot) -> Pla
     return found
 
 
-def _concerned(statement: Statement, seen: Seen, snapshot: Snapshot) -> list[Compiled]:
-    if seen.how == "m2m":
-        return snapshot.concerned(seen.label, "m2m", seen.names)
-    if seen.how == "cascade":
-        return snapshot.concerned(seen.label, seen.via, seen.names)
-    found = snapshot.concerned(seen.label, statement.kind, statement.names if statement.kind == "update" else None)
-    if statement.kind == "create" and statement.query.on_conflict == OnConflict.UPDATE:
-        found += snapshot.concerned(seen.label, "update", None)
-    return found
+def _concerned(statement: Statement, seen: Seen, snapshot: Snapshot) -> bool:
+    fields = statement.names if statement.kind == "update" else None
+    if snapshot.concerns(seen, statement.kind, fields):
+        return True
+    is_upsert = statement.kind == "create" and statement.query.on_conflict == OnConflict.UPDATE
+    return is_upsert and seen.how == "row" and snapshot.concerns(seen, "update", None)

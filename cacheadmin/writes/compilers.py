@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Final
 
 from django.core.exceptions import EmptyResultSet
-from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Model
 from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 from django.db.models.sql.constants import ROW_COUNT
 
 from cacheadmin import outbox, rules, transactions
-from cacheadmin.rules import Snapshot, table_key
-from cacheadmin.transactions import own_sql
+from cacheadmin.rules import Seen, Snapshot
 from cacheadmin.transactions.state import State, state_of
-from cacheadmin.writes.changes import Plan, plan
+from cacheadmin.writes import quick
+from cacheadmin.writes.blocks import block, lock_first
+from cacheadmin.writes.changes import plan
 from cacheadmin.writes.images import MOST_ROWS
 from cacheadmin.writes.looks import Found, Statement
 
@@ -30,19 +28,33 @@ RULES_TABLE: Final = "cacheadmin_invalidationrule"
 
 def hook(original: Callable[..., Any], kind: str) -> Callable[..., Any]:
     """Return a compiler's method that notes what it writes. `kind` is create, update or delete."""
+    try_quickly = {"create": quick.insert, "update": quick.update}.get(kind)
 
     @functools.wraps(original)
     def execute(compiler: Any, *args: Any, **kwargs: Any) -> Any:
         connection = compiler.connection
         state = state_of(connection)
-        if state.depth or getattr(compiler, _BUSY, False) or connection.needs_rollback:  # Django refuses the last
+        if state.depth or connection.needs_rollback or _BUSY in compiler.__dict__:  # Django refuses the second
             return original(compiler, *args, **kwargs)
-        model = compiler.query.get_meta().concrete_model
-        setattr(compiler, _BUSY, True)
+        model = compiler.query.model
+        if rules.is_due():
+            lock_first(connection, state, model)
+        snapshot = rules.snapshot()
+        table = model._meta.db_table
+        seens = snapshot.seens(table)
+        if not seens and table != RULES_TABLE:
+            if not state.pending.has_written:
+                transactions.mark_written(connection)
+            return _announced(state, original, compiler, args, kwargs)
+        compiler.__dict__[_BUSY] = True
         try:
-            return _execute(original, compiler, args, kwargs, connection, state, model, kind)
+            if seens and try_quickly is not None:
+                result = try_quickly(original, compiler, args, kwargs, state, snapshot, seens)
+                if result is not quick.SLOW:
+                    return result
+            return _execute(original, compiler, args, kwargs, state, snapshot, seens, kind)
         finally:
-            delattr(compiler, _BUSY)
+            del compiler.__dict__[_BUSY]
 
     return execute
 
@@ -52,33 +64,37 @@ def _execute(
     compiler: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    connection: BaseDatabaseWrapper,
     state: State,
-    model: type[Model],
+    snapshot: Snapshot,
+    seens: tuple[Seen, ...],
     kind: str,
 ) -> Any:
-    table = table_key(model._meta.db_table)
-    lock_first(connection, state, model)
-    snapshot = rules.snapshot()
-    seens = snapshot.tables.get(table)
-    if seens is None and table != RULES_TABLE:
-        transactions.mark_written(connection)
-        return _announced(state, original, compiler, args, kwargs)
+    connection, model = compiler.connection, compiler.query.get_meta().concrete_model
     returning = (args[0] if args else kwargs.get("returning_fields")) if kind == "create" else None
     statement = Statement(connection, compiler.query, model, kind, tuple(returning or ()))
     try:
-        found = plan(statement, seens or (), snapshot)
+        found = plan(statement, seens, snapshot)
     except EmptyResultSet:
         return original(compiler, *args, **kwargs)
-    edits_rules = table == RULES_TABLE
+    edits_rules = model._meta.db_table == RULES_TABLE
     if not found.looks and not edits_rules:
         transactions.mark_written(connection)
         return _announced(state, original, compiler, args, kwargs)
-    with block(connection, found.reads_first or edits_rules or outbox.keeps_rows(connection)):
-        lock_first(connection, state, model, found)
+    at_once = found.together(compiler, original, args, kwargs)
+    reads = found.reads_first and at_once is None
+    with block(connection, is_needed=reads or edits_rules or outbox.keeps_rows(connection)) as is_ours:
+        if reads and not is_ours:
+            lock_first(connection, state, model)
         transactions.mark_written(connection)
-        found.before()
-        result = _announced(state, original, compiler, args, kwargs)
+        if at_once is None:
+            found.before()
+            result = _announced(state, original, compiler, args, kwargs)
+        else:
+            state.announced += 1
+            try:
+                result = at_once()
+            finally:
+                state.announced -= 1
         count = rows_touched(result, args, kwargs, original.__name__)
         if count != 0:
             note(connection, found.after(result, count), snapshot)
@@ -104,45 +120,6 @@ def rows_touched(result: Any, args: tuple[Any, ...], kwargs: dict[str, Any], met
     result_type = args[0] if args else kwargs.get("result_type")
     # An UPDATE that was asked for NO_RESULTS returns 0 whatever it did.
     return result if result_type == ROW_COUNT and isinstance(result, int) and result >= 0 else None
-
-
-@contextmanager
-def block(connection: BaseDatabaseWrapper, is_needed: bool) -> Iterator[None]:
-    """
-    Open a transaction for a statement that has none, so that what belongs to it is committed with it.
-
-    Its BEGIN and COMMIT do not show in query counts.
-    """
-    if not is_needed or connection.in_atomic_block or not connection.get_autocommit():
-        yield
-        return
-    atomic = transaction.atomic(using=connection.alias, savepoint=False)
-    with own_sql.quiet():
-        atomic.__enter__()
-    try:
-        yield
-    except BaseException as error:
-        with own_sql.quiet():
-            atomic.__exit__(type(error), error, error.__traceback__)
-        raise
-    with own_sql.quiet():
-        atomic.__exit__(None, None, None)
-
-
-def lock_first(connection: BaseDatabaseWrapper, state: State, model: type[Model], found: Plan | None = None) -> None:
-    """
-    Take SQLite's write lock before a SELECT of ours does it in the way of a statement that is about to write.
-
-    A transaction that has read fails at once where another process writes; one that begins with a write waits.
-    """
-    if connection.vendor != "sqlite" or state.pending.has_written:
-        return
-    if not (connection.in_atomic_block or not connection.get_autocommit()):
-        return
-    if found.reads_first if found is not None else rules.is_due():
-        quote = connection.ops.quote_name
-        table, key = quote(model._meta.db_table), quote(str(next(f.column for f in model._meta.local_concrete_fields)))
-        own_sql.run(connection, f"UPDATE {table} SET {key} = {key} WHERE 0")  # noqa: S608
 
 
 def note(connection: BaseDatabaseWrapper, found: list[Found], snapshot: Snapshot) -> None:

@@ -14,7 +14,8 @@ from cacheadmin import outbox, rules, transactions
 from cacheadmin.rules import EVENTS, Snapshot
 from cacheadmin.transactions.state import state_of
 from cacheadmin.writes import callers
-from cacheadmin.writes.compilers import RULES_TABLE, block, note_edit
+from cacheadmin.writes.blocks import block
+from cacheadmin.writes.compilers import RULES_TABLE, note_edit
 from cacheadmin.writes.statements import Statement, statement
 
 logger = logging.getLogger("cacheadmin")
@@ -65,7 +66,7 @@ def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any]) ->
     for table in told.tables or ():
         callers.note(table)
     transactions.mark_written(connection)
-    with block(connection, told.may_be_wrapped and _needs_a_block(connection, told)):
+    with block(connection, is_needed=told.may_be_wrapped and _needs_a_block(connection, told)):
         result = run()
         note(connection, told)
     transactions.settle(connection)
@@ -138,7 +139,7 @@ def passed_on(name: str) -> property:
 
 @contextmanager
 def _copying(connection: Any, told: Statement, copy: AbstractContextManager[Any]) -> Iterator[Any]:
-    with block(connection, _needs_a_block(connection, told)):
+    with block(connection, is_needed=_needs_a_block(connection, told)):
         transactions.mark_written(connection)
         with copy as opened:
             yield opened

@@ -115,6 +115,28 @@ def lookup(
     return _rows(connection, found, params, paths)
 
 
+class Reading:
+    """A SELECT of one row by its key that locks it, to be part of another statement."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, model: type[Model], pk: Any, paths: Sequence[str]) -> None:
+        self.connection, self.paths = connection, paths
+        key = ("reading", connection.alias, model, tuple(paths))
+        known = _compiled.get(key)
+        if known is None:
+            rows: QuerySet[Any] = QuerySet(model, using=connection.alias).order_by().filter(pk=pk).values_list(*paths)
+            known, self.params = _compile(connection, rows.query, True, False)
+            if len(_compiled) < MOST_COMPILED:
+                _compiled[key] = known
+        else:
+            column: Any = model._meta.pk
+            self.params = (column.get_db_prep_value(pk, connection, prepared=False),)
+        self.sql, self._how = known.sql, known
+
+    def rows(self, raw: Iterable[tuple[Any, ...]]) -> list[Row]:
+        """Return what came back, as the ORM would."""
+        return [dict(zip(self.paths, row, strict=True)) for row in _converted(self.connection, self._how, raw)]
+
+
 def _compile(
     connection: BaseDatabaseWrapper, query: Query, lock: bool, is_delete: bool
 ) -> tuple[_Compiled, tuple[Any, ...]]:

@@ -10,7 +10,7 @@ from django.db.models.sql import Query
 
 from cacheadmin.rules import Seen, Snapshot
 from cacheadmin.rules.paths import resolve
-from cacheadmin.writes.images import Matched, Row, can_lock, guarded, is_same, known_pks, lookup, matched
+from cacheadmin.writes.images import Matched, Reading, Row, can_lock, guarded, is_same, known_pks, lookup, matched
 from cacheadmin.writes.looks import UNKNOWN, Found, Look, Statement, plain
 
 
@@ -88,6 +88,34 @@ class Changed(Touching):
             self.fetch(self.columns)
         else:
             self.images.rows = [{}]
+
+    def together(self, compiler: Any) -> Callable[[], int] | None:
+        """
+        Return what runs an UPDATE of one row and reads it before, in one statement; None where that cannot be.
+
+        PostgreSQL's WITH locks the row as it is, not as the statement's snapshot has it, and the UPDATE waits for that.
+        """
+        if self.is_delete or not self.reads_first or self.connection.vendor != "postgresql":
+            return None
+        if self.pks is None or len(self.pks) != 1 or any(rest for _, rest in self.moved.values()):
+            return None
+        sql, params = compiler.as_sql()
+        quote, key = self.connection.ops.quote_name, self.statement.model._meta.pk
+        where = f" WHERE {quote(self.statement.model._meta.db_table)}.{quote(str(key.column))} = %s"
+        if not sql.startswith("UPDATE ") or not sql.endswith(where):
+            return None
+        return lambda: self._update(sql.removesuffix(where), where, params)
+
+    def _update(self, update: str, where: str, params: tuple[Any, ...]) -> int:
+        assert self.pks is not None
+        reading = Reading(self.connection, self.statement.model, self.pks[0], self.columns)
+        names = ", ".join(f'"c{at}"' for at in range(len(self.columns)))
+        before, after = f'WITH "cacheadmin_old" ({names}) AS ({reading.sql})', 'FROM "cacheadmin_old"'
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"{before} {update} {after}{where} RETURNING {names}", (*reading.params, *params))
+            self.images.rows = reading.rows(cursor.fetchall())
+        self.images.pks = self.pks
+        return len(self.images.rows)
 
     def after(self, result: Any, count: int | None) -> Iterable[Found]:
         rows = self.rows_touched(count)
