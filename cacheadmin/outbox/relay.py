@@ -201,6 +201,8 @@ class Relay:
         self._pid = 0
         self._at = float("inf")
         """When to look again (time.monotonic) without being woken."""
+        self._until = float("-inf")
+        """The latest moment at which somebody wants it to look."""
         self._at_once = False
 
     def wake(self, in_seconds: float, *, at_once: bool = False) -> None:
@@ -212,7 +214,8 @@ class Relay:
                 self._thread = threading.Thread(target=self._run, name="cacheadmin-relay", daemon=True)
                 self._thread.start()
             if in_seconds:
-                self._at = min(self._at, time.monotonic() + in_seconds)
+                at = time.monotonic() + in_seconds
+                self._at, self._until = min(self._at, at), max(self._until, at)
             self._at_once |= at_once
         self._event.set()
 
@@ -236,7 +239,10 @@ class Relay:
                 if not at_once and time.monotonic() - relayed_at < RELAY_SECONDS:
                     self._at = min(self._at, relayed_at + RELAY_SECONDS)
                     continue
-                report, relayed_at = self._relay(), time.monotonic()
+                relayed_at = time.monotonic()
+                report = self._relay()
+                if self._until > relayed_at:
+                    self._at = min(self._at, self._until)  # what was written since is not due yet
             except Exception:
                 logger.exception("The outbox cannot be relayed now.")
                 connections.close_all()

@@ -47,8 +47,9 @@ class Keyspace:
         Cost:    one round trip for every 1,000 keys of the database.
         """
         cursor: Any = 0
+        sought = match.encode("utf-8", "surrogatepass")
         while True:
-            reply = self.link.call(("SCAN", cursor, "MATCH", match, "COUNT", SCAN_COUNT)).values[0]
+            reply = self.link.call(("SCAN", cursor, "MATCH", sought, "COUNT", SCAN_COUNT)).values[0]
             self._accepted([reply])
             cursor, found = reply
             if found:

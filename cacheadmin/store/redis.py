@@ -357,7 +357,7 @@ class RedisStore(Keyspace, Store):
             return 0
         asks = [("EXISTS", entry.key) for entry in entries]
         drops = [("UNLINK", *dict.fromkeys(targets)) for targets in of_place.values()]
-        nonce, deletions = os.urandom(8), [*asks, *(("UNLINK", name) for name in names), *drops]
+        nonce, deletions = os.urandom(8), [*asks, *map(_unlinking, names), *drops]
         values = self.link.call(*deletions, *map(_unlisting, entries), ("ECHO", nonce)).values
         self._accepted(values[: len(deletions)])
         self._proved(values, nonce)
@@ -393,6 +393,10 @@ def _why_absent(score: Any) -> str:
     except (TypeError, ValueError):
         return "absent"
     return "evicted" if expires_ms > time.time() * 1000 + CLOCK_SLACK_MS else "expired"
+
+
+def _unlinking(name: str) -> tuple[str, bytes]:
+    return "UNLINK", name.encode("utf-8", "surrogatepass")  # what no text can hold names no key, and is no error
 
 
 def _stand(epochs: tuple[bytes | None, ...]) -> bool:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import redis
@@ -43,6 +43,8 @@ class Attempts:
 
     connects = 0
     timed_out = 0
+    drained: ClassVar[dict[str, float]] = {}
+    """Alias -> when all that waited was delivered to it last."""
 
 
 def outage(asked: Asked) -> Outcome:
@@ -51,6 +53,7 @@ def outage(asked: Asked) -> Outcome:
     proxy = Proxy(urlsplit(asked.url).port or 0)
     added: list[float] = []
     lags: list[float] = []
+    marked: list[float] = []
     count_attempts()
     with (
         override_settings(CACHES=caches_behind(proxy.port), CACHEADMIN=quick()),
@@ -66,16 +69,18 @@ def outage(asked: Asked) -> Outcome:
             with broken(proxy, server, mode):
                 without_a_server(chance, outcome, mode, added)
                 waiting = list(Intent.objects.filter(state=Intent.State.PENDING).values_list("pk", flat=True))
-            back_at = timezone.now()
+            back_at, mended = timezone.now(), time.monotonic()
             until_nothing_waits(outcome, mode)
-            delivered = Intent.objects.filter(pk__in=waiting).values_list("delivered_at", flat=True)
-            lags += [max(0.0, 1000 * (at - back_at).total_seconds()) for at in delivered if at]
+            if waiting:
+                lags += [1000 * max(0.0, *(at - mended for at in Attempts.drained.values()))] * len(waiting)
+            done = Intent.objects.filter(pk__in=waiting, delivered_at__isnull=False)
+            marked += [1000 * (at - back_at).total_seconds() for at in done.values_list("delivered_at", flat=True)]
             judge(outcome, dict.fromkeys(TENANTS, f"the server was {mode}"))
             outcome.count("outages")
             if asked.stops_at_first and outcome.violations:
                 break
     proxy.close()
-    sum_up(outcome, added, lags)
+    sum_up(outcome, added, {"relay_lag": lags, "rows_done": marked})
     return outcome
 
 
@@ -84,15 +89,16 @@ def quick() -> dict[str, Any]:
     return settings.CACHEADMIN | {"TIMEOUT_MS": TIMEOUT_MS}
 
 
-def sum_up(outcome: Outcome, added: list[float], lags: list[float]) -> None:
+def sum_up(outcome: Outcome, added: list[float], lags: dict[str, list[float]]) -> None:
     """Print what reads took more than their own query, and how long rows waited once the server answered."""
     outcome.figures["read_added_p50_ms"] = round(statistics.median(added), 3)
     outcome.figures["read_added_worst_ms"] = round(max(added), 1)
     if outcome.figures["read_added_p50_ms"] > MOST_ADDED_MS:
         outcome.violate("too_slow", f"half of all reads take {outcome.figures['read_added_p50_ms']} ms more")
-    if len(lags) > 1:
-        outcome.figures["relay_lag_p50_ms"] = round(statistics.median(lags))
-        outcome.figures["relay_lag_p99_ms"] = round(statistics.quantiles(lags, n=100, method="inclusive")[98])
+    for name, of in lags.items():
+        if len(of) > 1:
+            outcome.figures[f"{name}_p50_ms"] = round(statistics.median(of))
+            outcome.figures[f"{name}_p99_ms"] = round(statistics.quantiles(of, n=100, method="inclusive")[98])
 
 
 def count_attempts() -> None:
@@ -121,6 +127,8 @@ def write_while_draining(chance: random.Random, other: ThreadPoolExecutor) -> No
 
     def then_write(alias: str, has_changed: bool) -> bool:
         is_drained = drain(alias, has_changed)
+        if is_drained:
+            Attempts.drained[alias] = time.monotonic()
         if alias == "query":
             other.submit(write).result()
         return is_drained
