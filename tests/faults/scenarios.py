@@ -138,5 +138,13 @@ ALL = (
         must=("stale", "exceptions", "not_invalidated", "too_big", "no_pressure"),
         watches=("random_epochs", "widening", "size_limit"),
     ),
+    Scenario(
+        "tenants",
+        _of("tenants", "tenants"),
+        short=10_000,
+        long=1_000_000,
+        must=("met", "foreign", "survived", "wiped", "exceptions"),
+        watches=("escaping", "digests_of_long_names"),
+    ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in ALL}
