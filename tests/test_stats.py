@@ -681,6 +681,7 @@ def work(number):
                     source = chance.choice(SOURCES)
                     recorder.waited(alias, group, tenant)
                     recorder.invalidated(alias, tenant, "group " + group, source, "r")
+                    recorder.invalidated(alias, tenant, "tag " + group, source, "r", is_first=False)
                     recorder.dropped(alias, group, tenant, 3)
                     mine["waited"] += 1
                     mine["source", source] += 1

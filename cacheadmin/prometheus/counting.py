@@ -36,11 +36,9 @@ def count(delta: Delta) -> None:
         for result in RESULTS:
             _inc(metrics.TENANT_READS, numbers[INDEX[result]], tenant, result)
         _inc(metrics.TENANT_COMPUTE_SECONDS, numbers[INDEX["compute_us"]] / 1_000_000, tenant)
-    by_source = {(alias, source): 0 for alias in config().aliases for source in SOURCES}
-    for (alias, _tenant, _what, source, _name), times in delta.dropped.items():
-        by_source[alias, source] = by_source.get((alias, source), 0) + times
-    for (alias, source), times in by_source.items():
-        _inc(metrics.INVALIDATIONS, times, alias, source)
+    for alias in config().aliases:
+        for source in SOURCES:
+            _inc(metrics.INVALIDATIONS, delta.sources.get((alias, source), 0), alias, source)
     for alias, latencies in delta.latency.items():
         _observe(alias, latencies)
 

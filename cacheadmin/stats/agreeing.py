@@ -16,11 +16,14 @@ from ..connections import Link, link
 from ..keys import name
 from .counts import EVERY_TENANT, INDEX, OTHER, RESULTS
 from .history import Group, Numbers, Reader
-from .layout import DAY, HOUR, MINUTE, base, part_of, starts
+from .layout import DAY, HOUR, base, part_of, starts
 from .servers import redis_aliases
 
 TURN_SECONDS: Final = 60
 """How long a turn lasts that is not taken again: what a process that was killed leaves unsaid."""
+
+YOUNG_SECONDS: Final = 10
+"""How long a choice holds that has room for more."""
 
 STAYS: Final = 1.5
 """How many times as many reads it takes to push a busy tenant out."""
@@ -65,7 +68,7 @@ def busiest(most: int) -> list[str]:
     """
     Return the site's busiest tenants by their reads of a day, the same for everybody, chosen anew once a day.
 
-    A site with fewer tenants than that chooses once a minute.
+    A site with fewer tenants than that chooses whenever it is asked, though not within ten seconds.
 
     Who is among them stays unless another one has half as many reads again, so that series do not come and go.
     Cost:    one round trip; for the process that chooses three, and it reads eight hours' tenants.
@@ -79,7 +82,7 @@ def busiest(most: int) -> list[str]:
     if is_fresh == 1:
         return known[:most]
     found = _chosen(known, _reads_of_tenants(), most)
-    fresh_for = DAY if len(found) >= most else MINUTE
+    fresh_for = DAY if len(found) >= most else YOUNG_SECONDS
     home.call(("SET", key, json.dumps(found), "EX", 2 * DAY), ("SET", f"{key}:fresh", "", "EX", fresh_for))
     return found
 

@@ -72,10 +72,13 @@ class Delta:
     latency: dict[str, list[int]] = field(default_factory=dict)
     """Alias -> the counts of its latency buckets."""
     dropped: dict[Dropped, int] = field(default_factory=dict)
+    """Everything that was invalidated; one invalidation may drop several things."""
+    sources: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(alias, source) -> invalidations, as many as the cells' `invalidated` add up to."""
     marks: list[Mark] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.counts or self.latency or self.dropped or self.marks)
+        return bool(self.counts or self.latency or self.dropped or self.sources or self.marks)
 
 
 Sink: TypeAlias = Callable[[Delta], None]

@@ -54,7 +54,7 @@ class Keeper(Protocol):
 class _Shard:
     """The counts of one thread, which alone writes to them. They only grow; who flushes remembers what it has seen."""
 
-    __slots__ = ("born", "counts", "dropped", "owner", "seen", "seen_dropped")
+    __slots__ = ("born", "counts", "dropped", "owner", "seen", "seen_dropped", "seen_sources", "sources")
 
     def __init__(self, born: int, owner: object) -> None:
         self.born = born
@@ -63,6 +63,8 @@ class _Shard:
         self.seen: dict[Cell | str, list[int]] = {}
         self.dropped: dict[Dropped, int] = {}
         self.seen_dropped: dict[Dropped, int] = {}
+        self.sources: dict[tuple[str, str], int] = {}
+        self.seen_sources: dict[tuple[str, str], int] = {}
 
 
 class _Owner:
@@ -175,6 +177,7 @@ class Recorder:
         group = what[6:] if what.startswith("group ") else ""
         self._cell(alias, group, tenant)[_INVALIDATED] += is_first
         shard = self._local.shard
+        shard.sources[alias, source] = shard.sources.get((alias, source), 0) + is_first
         kind = (alias, tenant, what, source, name)
         if kind not in shard.dropped and len(shard.dropped) >= CELLS_PER_THREAD:
             if shard.born != self._window:
@@ -304,10 +307,15 @@ def _take_counts(shard: _Shard, delta: Delta) -> None:
             _add(delta.latency, cell, added)
         else:
             _add(delta.counts, cell, added)
-    for kind, count in list(shard.dropped.items()):
-        if added_count := count - shard.seen_dropped.get(kind, 0):
-            shard.seen_dropped[kind] = count
-            delta.dropped[kind] = delta.dropped.get(kind, 0) + added_count
+    _take_numbers(shard.dropped, shard.seen_dropped, delta.dropped)
+    _take_numbers(shard.sources, shard.seen_sources, delta.sources)
+
+
+def _take_numbers(counted: dict[_K, int], seen: dict[_K, int], into: dict[_K, int]) -> None:
+    for kind, count in list(counted.items()):
+        if added := count - seen.get(kind, 0):
+            seen[kind] = count
+            into[kind] = into.get(kind, 0) + added
 
 
 def _add(into: dict[_K, list[int]], key: _K, numbers: list[int]) -> None:

@@ -10,6 +10,8 @@ Everything that differs between the two comes from the environment:
     SHOP_DEMO           "1" serves static files from the apps, as the demo needs
     SHOP_CACHE          "off" for four aliases that keep nothing: what the shop costs without a cache
     SHOP_SLOW_MS        extra milliseconds that each cached computation takes, so that a visitor can see a hit
+    SHOP_FLUSH_SECONDS  how often the demo's processes flush their counters
+    SHOP_PROMETHEUS_URL a Prometheus server that the console's charts read
     SHOP_SECRET_KEY     the demo makes a new one at each start
 """
 
@@ -139,7 +141,9 @@ CACHEADMIN = {
     "TIMEOUT_MS": int(os.environ.get("SHOP_TIMEOUT_MS", "100")),
     "SLOW_MS": int(os.environ.get("SHOP_TIMEOUT_MS", "100")) // 2,
     # Tests count round trips and flush when they mean to; a thread that did so in between would be counted.
-    "FLUSH_SECONDS": 3.0 if DEMO else 3600.0,
+    "FLUSH_SECONDS": float(os.environ.get("SHOP_FLUSH_SECONDS", "3")) if DEMO else 3600.0,
+    "METRICS_TENANTS": 5 if DEMO else 0,
+    "PROMETHEUS_URL": os.environ.get("SHOP_PROMETHEUS_URL"),
 }
 
 AUTH_USER_MODEL = "shop.User"

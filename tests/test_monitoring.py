@@ -1,0 +1,250 @@
+"""docs/monitoring, tried: Prometheus scrapes the demo's two workers, and board, rules and charts are asked."""
+
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.request import urlopen
+
+import pytest
+from django.conf import settings
+from django.test import override_settings
+from prometheus_server import Prometheus
+
+from cacheadmin.overview import RANGES, overview, promql
+from server import Server
+from shop.smoke import Demo
+from shop.traffic import Traffic
+
+TESTS = Path(__file__).resolve().parent
+MONITORING = TESTS.parent / "docs" / "monitoring"
+BOARD = json.loads((MONITORING / "dashboard.json").read_text())
+RULES = MONITORING / "alerts.yml"
+EXPRESSIONS = [(panel["title"], target["expr"]) for panel in BOARD["panels"] for target in panel.get("targets", ())]
+VARIABLES = {variable["name"]: variable for variable in BOARD["templating"]["list"]}
+
+FLUSH_SECONDS = 1
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(require, tmp_path_factory):
+    """The demo with two workers and a server of its own, scraped by a Prometheus, after some visits."""
+    program, directory = require("prometheus"), tmp_path_factory.mktemp("monitoring")
+    with Server.start() as redis, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REDIS_URL", redis.url)
+        patch.setenv("SHOP_FLUSH_SECONDS", str(FLUSH_SECONDS))
+        patch.setenv("PYTHONPATH", os.pathsep.join([os.fspath(TESTS.parent), os.fspath(TESTS)]))
+        # The paths of sockets below the test's own directory would be too long.
+        options = ("--port", "0", "--scale", "0.1", "--rate", "0", "--slow-ms", "2", "--workers", "2")
+        with Demo(os.fspath(directory), *options) as demo:
+            address = demo.url.removeprefix("http://").rstrip("/")
+            data = directory / "prometheus"
+            data.mkdir()
+            with Prometheus(program, data, [address], [RULES]) as prometheus:
+                traffic = Traffic(demo.url, 1, seed=7)
+                found = SimpleNamespace(url=demo.url, redis=redis, prometheus=prometheus, visit=visitor(traffic))
+                found.visit(10)
+                for series in ("cacheadmin_relay_lag_seconds", 'cacheadmin_tenant_reads_total{tenant!~"other|-"}'):
+                    prometheus.wait_for(lambda one=series: prometheus.query(one) or found.visit(1), series, 60)
+                # What began while nobody looked has no rate: now everything has begun.
+                found.visit(20)
+                settled(found)
+                yield found
+
+
+def visitor(traffic):
+    def visit(times):
+        for slug in ("ruby", "gold"):
+            traffic.inventory(slug)
+            traffic.dashboard(slug)
+            traffic.api(slug)
+        traffic.mark_down("ruby")
+        for _ in range(times):
+            traffic.visit()
+
+    return visit
+
+
+def settled(site):
+    """Return when all workers have flushed, and all that has been scraped."""
+    before = None
+    while before != (before := scraped(site)):
+        time.sleep(FLUSH_SECONDS + 0.5)
+    total = sum(value for name, value in before.items() if name.startswith("cacheadmin_reads_total"))
+    site.prometheus.wait_for(lambda: site.prometheus.value("sum(cacheadmin_reads_total)") == total, "a scrape", 20)
+
+
+def scraped(site):
+    """What one scrape gives: `name{labels}` -> value, of counters of ours."""
+    with urlopen(f"{site.url}metrics", timeout=10) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if line.startswith("cacheadmin_")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines) if "_total" in name}
+
+
+def is_finite(series):
+    return any(math.isfinite(float(one["value"][1])) for one in series)
+
+
+# --- rules ----------------------------------------------------------------------------------------------------------
+
+
+def promtool(require, *arguments):
+    program = Path(require("prometheus")).with_name("promtool")
+    return subprocess.run([program, *arguments], cwd=MONITORING, capture_output=True, text=True, check=False)
+
+
+def test_the_rules_are_well_formed_and_fire_when_they_should(require):
+    checked = promtool(require, "check", "rules", "alerts.yml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    tested = promtool(require, "test", "rules", "alerts_test.yml")
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_every_alert_has_a_unit_test_in_which_it_fires():
+    alerts = set(re.findall(r"alert: (\w+)", RULES.read_text()))
+    tests = (MONITORING / "alerts_test.yml").read_text()
+    fired = set(re.findall(r"alertname: (\w+)\n\s+exp_alerts:\n\s+- exp_labels", tests))
+    assert alerts == fired
+    assert len(alerts) == 8
+
+
+def test_rules_that_were_changed_fail_their_tests(require, tmp_path):
+    """The unit tests notice: one number of each alert is moved."""
+    text = RULES.read_text()
+    moved = [
+        ("> 60", "> 600"),
+        ("> 0.9", "> 0.99"),
+        ("< 0.7 *", "< 0.1 *"),
+        ("> 0.01", "> 0.5"),
+        ("m])) > 1", "m])) > 9"),
+    ]
+    for before, after in (*moved, ("open) > 0", "open) > 5"), ("up) == 0", "up) == 2"), ("[10m])) > 0", "[10m])) > 1")):
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    (tmp_path / "alerts.yml").write_text(text)
+    shutil.copy(MONITORING / "alerts_test.yml", tmp_path)
+    program = Path(require("prometheus")).with_name("promtool")
+    command = [program, "test", "rules", "alerts_test.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    failed = set(re.findall(r"alertname: (\w+)", done.stdout + done.stderr))
+    assert failed == set(re.findall(r"alert: (\w+)", text))
+
+
+# --- a real one -----------------------------------------------------------------------------------------------------
+
+
+def test_every_expression_of_the_rules_finds_series(site):
+    rules = site.prometheus.rules()
+    assert len(rules) == 12
+    for rule in rules:
+        # With `bool` a comparison says 0 or 1 of each series, where it would leave out those that raise no alarm.
+        expression = re.sub(r"(==|[<>])", r"\1 bool", rule["query"])
+        assert is_finite(site.prometheus.query(expression)), rule["query"]
+        assert rule["health"] == "ok", rule.get("lastError")
+        assert rule.get("state", "inactive") == "inactive", rule["query"]
+
+
+def test_every_expression_of_the_board_finds_series(site):
+    site.visit(5)
+    settled(site)
+    assert len(EXPRESSIONS) > 30
+    missing = []
+    for title, expression in EXPRESSIONS:
+        asked = expression.replace("$__rate_interval", "2m")
+        for name in VARIABLES:
+            asked = asked.replace(f"${name}", ".*")
+        assert "$" not in asked
+        if not is_finite(site.prometheus.query(asked)):
+            missing.append((title, asked))
+    assert missing == []
+
+
+def test_the_variables_of_the_board_find_something_to_choose(site):
+    found = {}
+    for name, variable in VARIABLES.items():
+        if variable["type"] == "query":
+            series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["definition"]).groups()
+            found[name] = site.prometheus.label_values(label, re.sub(r"\$\w+", ".*", series))
+    assert found["job"] == ["shop"]
+    assert {"query", "default", "template", "api"} >= set(found["alias"]) >= {"query", "api"}
+    assert "inventory_list" in found["group"] or len(found["group"]) > 3
+    assert len(set(found["tenant"]) - {"other", "-"}) >= 3
+
+
+def test_the_board_can_be_imported_anywhere():
+    assert BOARD["id"] is None
+    assert BOARD["schemaVersion"] >= 36
+    assert VARIABLES["datasource"]["type"] == "datasource"
+    chosen = {json.dumps(panel["datasource"]) for panel in BOARD["panels"] if panel["type"] != "row"}
+    assert chosen == {json.dumps({"type": "prometheus", "uid": "${datasource}"})}
+    numbers = [panel["id"] for panel in BOARD["panels"]]
+    assert len(numbers) == len(set(numbers))
+    cells = [
+        (x, y)
+        for panel in BOARD["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(cells) == len(set(cells))  # no two panels lie on each other
+    assert max(x for x, _ in cells) == 23
+
+
+def test_the_servers_are_exported_once_by_two_workers(site):
+    for metric in ("cacheadmin_server_up", "cacheadmin_server_memory_bytes", "cacheadmin_relay_lag_seconds"):
+        assert len(site.prometheus.query(metric)) == 1, metric
+    assert site.prometheus.value("cacheadmin_server_up") == 1.0
+    assert site.prometheus.value("cacheadmin_breakers_open") == 0.0
+    with_pid = [name for name in scraped(site) if 'pid="' in name]
+    assert with_pid == []
+
+
+def totals(page):
+    """How much of everything a page's charts show, rates times time."""
+    points = page.series
+    lists = {name: getattr(points, name) for name in promql.RESULTS}
+    found = {name: sum(rate or 0.0 for rate in rates) * points.step for name, rates in lists.items()}
+    found["cost"] = sum(cost or 0.0 for cost in points.cost) * points.step / 60
+    found["invalidations"] = sum(rate or 0.0 for rate in points.invalidations) * points.step / 60
+    return found
+
+
+def test_the_overview_shows_the_same_totals_from_prometheus_as_from_the_roll_ups(site):
+    caches = {a: {**c, "LOCATION": site.redis.url_for(i)} for i, (a, c) in enumerate(settings.CACHES.items())}
+
+    def both():
+        """The page from either source. Of three minutes ahead, so that each event is in every window it is to be in."""
+        settled(site)
+        now = time.time() + 180
+        with override_settings(CACHES=caches):
+            rolled_up = overview(RANGES["15m"], now=now)
+            with override_settings(CACHEADMIN={**settings.CACHEADMIN, "PROMETHEUS_URL": site.prometheus.url}):
+                asked = overview(RANGES["15m"], now=now)
+        assert (rolled_up.charts_from, asked.charts_from, asked.charts_error) == ("rollups", "prometheus", "")
+        return rolled_up, asked
+
+    before = [totals(page) for page in both()]
+    site.visit(60)
+    pages = both()
+    rolled_up, asked = (
+        {name: value - earlier[name] for name, value in totals(page).items()}
+        for page, earlier in zip(pages, before, strict=True)
+    )
+    assert rolled_up["hit"] > 100
+    assert rolled_up["miss"] > 10
+    assert rolled_up["invalidations"] >= 5
+    assert asked == {name: pytest.approx(value, rel=0.05, abs=1.0) for name, value in rolled_up.items()}
+    memory = [[used for used in page.series.used_bytes if used][-1] for page in pages]
+    assert memory[0] == pytest.approx(memory[1], rel=0.2)
+    assert pages[0].series.limit_bytes == pages[1].series.limit_bytes == 256 * 1024 * 1024
+    with override_settings(CACHES=caches):
+        ratios = [[ratio for ratio in page.series.hit_ratio if ratio is not None] for page in pages]
+    assert all(0.0 <= ratio <= 1.0 for some in ratios for ratio in some)
+    assert all(some for some in ratios)
