@@ -84,13 +84,18 @@ class Facts:
     """What is known about groups besides their counts: from the code, the rules, and what was dropped."""
 
     def __init__(self, lines: Iterable[DroppedLine], minutes: float, latency: Mapping[str, Numbers]) -> None:
-        self._lines = list(lines)
         self._hours = minutes / 60
         self._latency = latency
         self._functions: dict[Group, list[Any]] = defaultdict(list)
         for function in registry.values():
             self._functions[function.alias, function.group].append(function)
         self._rules = rules()
+        # Added up once: there are thousands of lines, and each group asks.
+        self._drops: dict[tuple[str, str], dict[tuple[str | None, str], int]] = defaultdict(lambda: defaultdict(int))
+        for line in lines:
+            rule = line.name if line.source == "rule" else ""
+            self._drops[line.alias, line.what][line.tenant, rule] += line.count
+        self._prefixes = [(alias, what) for alias, what in self._drops if what.startswith("prefix ")]
 
     def functions(self, group: Group) -> tuple[str, ...]:
         """Return the dotted names of a group's functions."""
@@ -106,10 +111,12 @@ class Facts:
         found = self._functions.get(group, ())
         times = [seconds for function in found if (seconds := timeout_seconds(function)) is not None]
         drops: dict[tuple[str, str], float] = defaultdict(float)
-        for line in self._lines:
-            if _drops_all(line, group) and (line.tenant == EVERY_TENANT or line.tenant in whose):
-                times_over = 1.0 if line.tenant == EVERY_TENANT else 1 / max(len(whose), 1)
-                drops[line.name if line.source == "rule" else "", line.what] += line.count * times_over / self._hours
+        for what in self._that_drop_all_of(group):
+            for (tenant, rule), count in self._drops.get((group[0], what), {}).items():
+                if tenant == EVERY_TENANT:
+                    drops[rule, what] += count / self._hours
+                elif tenant in whose:
+                    drops[rule, what] += count / max(len(whose), 1) / self._hours
         by_rule = {named: rate for named, rate in drops.items() if named[0]}
         first = max(by_rule, key=lambda named: by_rule[named], default=("", ""))
         read = percentile_ms(self._latency.get(group[0]), 0.5)
@@ -124,6 +131,12 @@ class Facts:
             rule_per_hour=by_rule.get(first, 0.0),
         )
 
+    def _that_drop_all_of(self, group: Group) -> list[str]:
+        """Return what was dropped that is all that a tenant has of a group; a tag is some of it."""
+        alias, name = group
+        wide = [what for of, what in self._prefixes if of == alias and name.startswith(what.removeprefix("prefix "))]
+        return ["tenant", f"group {name}", *wide]
+
 
 def timeout_seconds(function: Any) -> float | None:
     """Return for how long a function's entries are kept, grace included; inf for ever, None for not at all."""
@@ -133,16 +146,6 @@ def timeout_seconds(function: Any) -> float | None:
     if given is None:
         return math.inf
     return float(given) + function.grace if given > 0 else None
-
-
-def _drops_all(line: DroppedLine, group: Group) -> bool:
-    """Say whether an invalidation dropped all that a tenant has of a group; a tag drops some."""
-    kind, _, named = line.what.partition(" ")
-    if line.alias != group[0]:
-        return False
-    return (
-        kind == "tenant" or (kind == "group" and named == group[1]) or (kind == "prefix" and group[1].startswith(named))
-    )
 
 
 def ask_facts(reader: Reader, span: Span) -> Callable[[list[DroppedLine], float], Facts]:
