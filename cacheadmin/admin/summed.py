@@ -112,14 +112,21 @@ def _summed(lines: Iterable[DroppedLine]) -> Iterator[Line]:
 
 
 def _whats(whats: Iterable[str]) -> str:
-    names = [_what(what) for what in sorted(whats)]
-    return ", ".join(names[:3]) + (_(" and %(n)s more") % {"n": len(names) - 3} if len(names) > 3 else "")
+    names = sorted(whats)
+    shown = ", ".join(map(_what, names[:3]))
+    return shown + (_(" and %(n)s more") % {"n": len(names) - 3} if len(names) > 3 else "")
 
 
 def _what(what: str) -> str:
+    # Thousands of these are made for a page: nothing is translated that is not shown.
     kind, _space, name = what.partition(" ")
-    words = {"tenant": _("everything"), "group": name, "key": name, "prefix": f"{name}…"}
-    return words.get(kind) or (_("tag %(name)s") % {"name": name} if kind == "tag" else what)
+    if kind in ("group", "key"):
+        return name
+    if kind == "prefix":
+        return f"{name}…"
+    if kind == "tag":
+        return _("tag %(name)s") % {"name": name}
+    return _("everything") if kind == "tenant" else what
 
 
 def _targets(whats: Iterable[str], tenant: str | None, is_all: bool, aliases: set[str]) -> Iterator[Target]:
