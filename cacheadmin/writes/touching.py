@@ -99,23 +99,28 @@ class Changed(Touching):
             return None
         if self.pks is None or len(self.pks) != 1 or any(rest for _, rest in self.moved.values()):
             return None
+        pk = self.pks[0]
+        return guarded(self.connection, lambda: self._in_one(compiler, pk))
+
+    def _in_one(self, compiler: Any, pk: Any) -> Callable[[], int] | None:
         sql, params = compiler.as_sql()
-        quote, key = self.connection.ops.quote_name, self.statement.model._meta.pk
-        where = f" WHERE {quote(self.statement.model._meta.db_table)}.{quote(str(key.column))} = %s"
+        model, quote = self.statement.model, self.connection.ops.quote_name
+        where = f" WHERE {quote(model._meta.db_table)}.{quote(str(model._meta.pk.column))} = %s"
         if not sql.startswith("UPDATE ") or not sql.endswith(where):
             return None
-        return lambda: self._update(sql.removesuffix(where), where, params)
-
-    def _update(self, update: str, where: str, params: tuple[Any, ...]) -> int:
-        assert self.pks is not None
-        reading = Reading(self.connection, self.statement.model, self.pks[0], self.columns)
+        reading = Reading(self.connection, model, pk, self.columns)
         names = ", ".join(f'"c{at}"' for at in range(len(self.columns)))
         before, after = f'WITH "cacheadmin_old" ({names}) AS ({reading.sql})', 'FROM "cacheadmin_old"'
-        with self.connection.cursor() as cursor:
-            cursor.execute(f"{before} {update} {after}{where} RETURNING {names}", (*reading.params, *params))
-            self.images.rows = reading.rows(cursor.fetchall())
-        self.images.pks = self.pks
-        return len(self.images.rows)
+        sql = f"{before} {sql.removesuffix(where)} {after}{where} RETURNING {names}"
+
+        def run() -> int:
+            with self.connection.cursor() as cursor:
+                cursor.execute(sql, (*reading.params, *params))
+                self.images.rows = reading.rows(cursor.fetchall())
+            self.images.pks = self.pks
+            return len(self.images.rows)
+
+        return run
 
     def after(self, result: Any, count: int | None) -> Iterable[Found]:
         rows = self.rows_touched(count)
