@@ -63,6 +63,10 @@ class Proxy:
         else:
             self._is_open.set()
 
+    def cut(self) -> None:
+        """Close what is connected; who comes anew is let through."""
+        self._cut()
+
     def close(self) -> None:
         """End it, and cut what is connected."""
         self.set("refused")

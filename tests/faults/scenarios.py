@@ -66,6 +66,15 @@ ALL = (
         databases=("sqlite", "postgres"),
     ),
     Scenario(
+        "writes",
+        _of("writing", "writes"),
+        short=300,
+        long=10_000,
+        must=("missed",),
+        watches=("net_at_the_cursor", "both_tenants"),
+        databases=("sqlite", "postgres"),
+    ),
+    Scenario(
         "nesting",
         _of("nested", "nesting"),
         short=200,
@@ -112,7 +121,7 @@ ALL = (
         short=4,
         long=100,
         must=("stale", "lost"),
-        watches=("identity",),
+        watches=("identity", "reign", "identity_of_the_stamp"),
     ),
     Scenario(
         "partial_partition",
@@ -145,6 +154,14 @@ ALL = (
         long=1_000_000,
         must=("met", "foreign", "survived", "wiped", "exceptions"),
         watches=("escaping", "digests_of_long_names"),
+    ),
+    Scenario(
+        "reclaim",
+        _of("reclaims", "reclaim"),
+        short=300,
+        long=10_000,
+        must=("fresh_lost", "stale"),
+        watches=("header_check_in_reclaim",),
     ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in ALL}
