@@ -17,7 +17,7 @@ START_SECONDS = 30
 
 CONFIG = """
 global:
-  scrape_interval: 1s
+  scrape_interval: 250ms
   evaluation_interval: 1s
 rule_files: [{rules}]
 scrape_configs:
@@ -33,7 +33,7 @@ class QueryError(Exception):
 
 class Prometheus:
     """
-    One running server that scrapes `targets` ("127.0.0.1:8000") once a second; a context manager.
+    One running server that scrapes `targets` ("127.0.0.1:8000") four times a second; a context manager.
 
     `program` is its path, `directory` an empty one for its data, `rules` files of alert rules.
     """
