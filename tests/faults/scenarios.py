@@ -24,6 +24,7 @@ ALL = (
             "entry_delete",
             "fence",
             "open_first",
+            "epochs_made_at_fill",
             "random_epochs",
             "remembered_stamp",
             "grace",
@@ -162,6 +163,22 @@ ALL = (
         long=10_000,
         must=("fresh_lost", "stale"),
         watches=("header_check_in_reclaim",),
+    ),
+    Scenario(
+        "flapping",
+        _of("flapping", "flapping"),
+        short=4,
+        long=150,
+        must=("five_hundreds",),
+        watches=("soft_reads",),
+    ),
+    Scenario(
+        "tampered",
+        _of("tampering", "tampered"),
+        short=2_000,
+        long=100_000,
+        must=("altered", "executed", "exceptions"),
+        watches=("signature",),
     ),
 )
 SCENARIOS = {scenario.name: scenario for scenario in ALL}

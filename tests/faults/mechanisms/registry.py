@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from cacheadmin.scripts import script
+
+WITHOUT = "FAULTS_WITHOUT"
+"""Tells processes that are started, not forked."""
 
 MECHANISMS: dict[str, Callable[[], None]] = {}
 
@@ -16,8 +20,9 @@ def mechanism(without: Callable[[], None]) -> Callable[[], None]:
 
 
 def take_away(name: str) -> None:
-    """Run without one mechanism from now on, in this process and those it forks."""
+    """Run without one mechanism from now on, in this process and those it forks; `faults.web` does the same."""
     MECHANISMS[name]()
+    os.environ[WITHOUT] = name
 
 
 def edit_script(name: str, old: str, new: str) -> None:

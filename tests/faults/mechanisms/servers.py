@@ -8,6 +8,7 @@ from typing import Any
 
 from cacheadmin import connections
 from cacheadmin.connections import Gate, Link, on_reopen
+from cacheadmin.exceptions import CacheAway
 from cacheadmin.store.redis import RedisStore
 
 from .registry import mechanism
@@ -75,3 +76,17 @@ def identity_of_the_stamp() -> None:
     RedisStore._fill = lambda self, told: fill(
         self, told._replace(stamp=told.stamp._replace(identity=self.link.identity))
     )
+
+
+@mechanism
+def soft_reads() -> None:
+    """A read that has no answer raises, where it should be a miss."""
+    read = RedisStore.read
+
+    def hard(self: RedisStore, entry: Any, **options: Any) -> Any:
+        try:
+            return read(self, entry, **options)
+        except CacheAway as error:
+            raise RuntimeError("There is no cache.") from error
+
+    RedisStore.read = hard
