@@ -76,6 +76,29 @@ def test_no_kind_of_write_leaves_a_stale_value(bench) -> None:
     assert {target.measured for target in targets.values()} == {"fresh"}
 
 
+def test_a_save_is_one_round_trip_and_so_are_hundreds_in_a_transaction(bench) -> None:
+    ours = bench.workers["cacheadmin"]
+    ours.do(make="save", **{"as": "save"})
+    ours.do(make="atomic", **{"as": "atomic", "with": {"rows": 300}})
+    ours.do(time=2, **{"as": "save"})
+    assert ours.do(trips=5, **{"as": "save"}) == 5
+    assert ours.do(trips=1, **{"as": "atomic"}) == 1
+
+
+def test_giving_memory_back_costs_a_round_trip_for_two_hundred_entries(bench) -> None:
+    ours = bench.workers["cacheadmin"]
+    ours.do(make="drop", **{"as": "drop"})
+    ours.do(make="reclaim", **{"as": "reclaim"})
+    sent = {}
+    for entries in (200, 1200):
+        ours.do(ask="settle")
+        ours.do(ask="fill_tenant", **{"with": {"entries": entries}})
+        ours.do(time=1, **{"as": "drop"})
+        sent[entries] = ours.do(trips=1, **{"as": "reclaim"})
+    assert sent[200] <= 1 + 3
+    assert sent[1200] <= 6 + 3
+
+
 def test_the_index_takes_few_bytes_an_entry(bench) -> None:
     _, targets = counted(bench, "memory")
     assert len(targets) == 2

@@ -68,7 +68,7 @@ def drops(bench: Bench, *, quick: bool) -> list[Table]:
         bench.flush()
         bench.populate(size)
         rounds = 3 if quick or size == 1_000_000 else 7
-        for label, shot in _pages(bench, list(by_page), rounds).items():
+        for label, shot in _pages(bench, list(by_page), rounds if size == 1_000_000 else 3 * rounds).items():
             by_page[label].append(shot)
         for label, shot in _drops(bench, list(by_drop), rounds).items():
             by_drop[label].append(shot)
@@ -151,7 +151,7 @@ def _pages(bench: Bench, labels: list[str], rounds: int) -> dict[str, Shot]:
         worker.do(time=1, **{"as": label})
         shots[label].trips = worker.do(trips=1, **{"as": label})
     nothing = _nothing(bench)
-    for _ in range(3 * rounds):
+    for _ in range(rounds):
         for label in random.sample(labels, len(labels)):
             _once(bench, bench.workers[PAGES[label]], label, shots[label], nothing=nothing)
     return shots
