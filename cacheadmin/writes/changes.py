@@ -80,6 +80,8 @@ def plan(statement: Statement, seens: Iterable[Seen], snapshot: Snapshot) -> Pla
     found = Plan()
     for seen in seens:
         kind = _LOOKS.get((statement.kind, seen.how))
+        if seen.how != "row" and _is_upsert(statement):
+            kind = Unknown  # rows that were there are changed too, and nobody says which
         if kind is None or not _concerned(statement, seen, snapshot):
             continue
         ours = snapshot.models[seen.label] if seen.how == "row" else statement.model
@@ -94,5 +96,8 @@ def _concerned(statement: Statement, seen: Seen, snapshot: Snapshot) -> bool:
     fields = statement.names if statement.kind == "update" else None
     if snapshot.concerns(seen, statement.kind, fields):
         return True
-    is_upsert = statement.kind == "create" and statement.query.on_conflict == OnConflict.UPDATE
-    return is_upsert and seen.how == "row" and snapshot.concerns(seen, "update", None)
+    return _is_upsert(statement) and snapshot.concerns(seen, "update", None)
+
+
+def _is_upsert(statement: Statement) -> bool:
+    return statement.kind == "create" and statement.query.on_conflict == OnConflict.UPDATE

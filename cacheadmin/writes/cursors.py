@@ -107,8 +107,12 @@ def _concerned(told: Statement, snapshot: Snapshot) -> set[tuple[str, str]]:
 def _count_unknown(sql: Any) -> None:
     word = str(sql).split(maxsplit=1)[0][:40].lower() if str(sql).strip() else ""
     if word not in unknown_statements:
-        logger.warning("A statement that begins with %r is not known; every table counts as written.", word)
         callers.note(word)
+        logger.warning(
+            "A statement that begins with %r is not known; every table counts as written. It came from %s.",
+            word,
+            callers.raw_sites.get(word) or "outside of the site's code",
+        )
     if word in unknown_statements or len(unknown_statements) < MOST_UNKNOWN:
         unknown_statements[word] = unknown_statements.get(word, 0) + 1
 

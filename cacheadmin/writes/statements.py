@@ -27,7 +27,7 @@ class Statement:
 
 _NOTHING: Final = Statement()
 
-_WORD = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]+)", re.DOTALL)
+_WORD = re.compile(r"(?:[\s(;{]|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]+)", re.DOTALL)
 
 _READS: Final = frozenset(
     [
@@ -113,6 +113,11 @@ _WRITE = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_ESCAPED_NAME = re.compile(r"\bu&\"", re.IGNORECASE)
+"""A name in quotes with escapes for characters: which one it is, PostgreSQL knows."""
+
+_COPY_TO = re.compile(rf"\s*copy\s+(?:binary\s+)?{_NAME}\s*(?:\([^)]*\)\s*)?to\b", re.IGNORECASE)
+_COPY_QUERY = re.compile(r"\s*copy\s*\(", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:insert|update|delete|replace|merge|truncate|copy|call)\b", re.IGNORECASE)
 _BLANKED = re.compile(r"'(?:[^'\\]|''|\\.)*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _NAMES = re.compile(rf"(?:only\s+)?(?P<name>{_NAME})", re.IGNORECASE)
@@ -146,11 +151,16 @@ def _parse(sql: str) -> Statement:
         return _NOTHING
     lowered = sql[:200].casefold()
     sets_isolation = word in ("set", "begin", "start", "alter", "reset") and "isolation" in lowered
-    if word in _ANY:
+    if word in _ANY or _ESCAPED_NAME.search(sql):
         return Statement(None)
     if word == "insert" and len(sql) > HEAD and ";" not in sql:
         sql = sql[:HEAD]
     blanked = _BLANKED.sub(" ", sql)
+    if word == "copy" and ";" not in sql:
+        if _COPY_TO.match(sql):
+            return _NOTHING
+        if (query := _COPY_QUERY.match(sql)) is not None:
+            return _parse(sql[query.end() :])
     tables = frozenset(_tables(blanked) | _tables(sql))
     is_known = word in _READS or word in _WRITES
     if not is_known or (not tables and word in _WRITES and _VERB.search(blanked)):
