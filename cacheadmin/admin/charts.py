@@ -59,10 +59,14 @@ class Chart:
         """Return a value of a line with its unit."""
         if value is None:
             return formats.UNKNOWN
-        return f"{formats.number(value, self._decimals(value))}{self._unit(line)}"
+        shown = formats.number(value, self._decimals(value))
+        return formats.with_sign(shown) if self._is_percent(line) else f"{shown}{self._unit(line)}"
 
     def _unit(self, line: Line) -> str:
         return "" if line.style == "bars" else self.unit  # a histogram has an axis of its own
+
+    def _is_percent(self, line: Line) -> bool:
+        return self._unit(line) == "%"
 
     def _decimals(self, value: float) -> int:
         return 0 if abs(value) >= 100 or round(value, self.digits) == int(value) else self.digits
@@ -100,7 +104,7 @@ class Chart:
         known = [(value, at) for at, value in zip(self.times, line.values, strict=True) if value is not None]
         if not known:
             return ""
-        is_ratio = self._unit(line) == "%"
+        is_ratio = self._is_percent(line)
         extreme, at = (min if is_ratio else max)(known, key=lambda pair: pair[0])
         text = _("%(line)s from %(first)s to %(last)s, lowest %(extreme)s at %(time)s")
         if not is_ratio:
@@ -124,7 +128,7 @@ class Chart:
             "lines": [
                 {
                     "label": line.label,
-                    "unit": self._unit(line),
+                    "unit": formats.with_sign("") if self._is_percent(line) else self._unit(line),
                     "colour": line.colour,
                     "style": line.style,
                     "values": [*map(_short, line.values)],

@@ -10,7 +10,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 UNKNOWN: Final = "–"
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -45,10 +45,15 @@ def percent(ratio: float | None, decimals: int = 0) -> str:
     step = 10.0**-decimals
     value = ratio * 100
     if 100 - step < value < 100:
-        return f">{number(100 - step, decimals)}%"
+        return with_sign(f">{number(100 - step, decimals)}")
     if 0 < value < step:
-        return f"<{number(step, decimals)}%"
-    return f"{number(value, 0 if value in (0, 100) else decimals)}%"
+        return with_sign(f"<{number(step, decimals)}")
+    return with_sign(number(value, 0 if value in (0, 100) else decimals))
+
+
+def with_sign(shown: str) -> str:
+    """Return a number with the percent sign behind it; many languages want a space between them."""
+    return _("%(n)s%%") % {"n": shown}
 
 
 def points(delta: float | None) -> str:
@@ -135,7 +140,10 @@ def ago(when: dt.datetime | float | None, now: float | None = None) -> str:
 def exactly(when: dt.datetime | float | None) -> str:
     """Return a time in full, with its zone: what stands in a `title`."""
     local = moment(when)
-    return "" if local is None else f"{date_format(local, 'j M Y H:i:s')} {local.tzname() or ''}".rstrip()
+    if local is None:
+        return ""
+    written = date_format(local, pgettext("format of a time in full", "j M Y H:i:s"))
+    return f"{written} {local.tzname() or ''}".rstrip()
 
 
 def clock(when: dt.datetime | float | None) -> str:

@@ -174,7 +174,7 @@ def _moved_share(figure: overview.Figure) -> str:
     share = figure.change / figure.median
     if abs(share) < 0.01:
         return _("as usual")
-    return f"{'▲' if share > 0 else '▼'} {formats.number(round(abs(share) * 100))}%"
+    return f"{'▲' if share > 0 else '▼'} {formats.with_sign(formats.number(round(abs(share) * 100)))}"
 
 
 def _plain(value: float | None) -> str:
