@@ -201,11 +201,12 @@ def about(size_bytes: int | None) -> str:
 
 
 def ago_parts(when: dt.datetime | float | None) -> tuple[str, str]:
-    """Return "12" and "min ago" for a strip."""
+    """Return "12" and "min ago" for a strip; one piece where words come first, as in "just now" and "vor 12 min"."""
     if when is None:
         return formats.UNKNOWN, ""
-    value, _space, unit = formats.ago(when, time.time()).partition(" ")
-    return value, unit
+    text = formats.ago(when, time.time())
+    value, _space, unit = text.partition(" ")
+    return (value, unit) if value[:1].isdecimal() else (text, "")
 
 
 def strip_of(numbers: Figures) -> list[Figure]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from cacheadmin.browser import EntryView
 from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.functions import CachedFunction, registry
@@ -34,9 +36,9 @@ def callable_of(view: EntryView) -> tuple[CachedFunction[Any, Any], Mapping[str,
     """
     function = registry.get(view.function)
     if function is None:
-        raise CannotRecompute(f"The function {view.function!r} is not known to this process.")
+        raise CannotRecompute(_("The function %(name)r is not known to this process.") % {"name": view.function})
     if function.kind != "function":
-        raise CannotRecompute(f"{view.function} is computed for a request only.")
+        raise CannotRecompute(_("%(name)s is computed for a request only.") % {"name": view.function})
     arguments = dict(_literals(str(view.about.get("args", ""))))
     if function.tenant_parameter is not None:
         arguments[function.tenant_parameter] = view.tenant
@@ -44,9 +46,9 @@ def callable_of(view: EntryView) -> tuple[CachedFunction[Any, Any], Mapping[str,
         with tenancy().activate(view.tenant):
             found = function.entry(**arguments)
     except (CacheAdminError, TypeError, ValueError, AttributeError, KeyError) as error:
-        raise CannotRecompute(f"Its arguments do not fit {view.function} any more.") from error
+        raise CannotRecompute(_("Its arguments do not fit %(name)s any more.") % {"name": view.function}) from error
     if found.key != view.full_key:
-        raise CannotRecompute("Its arguments are not kept in full.")
+        raise CannotRecompute(_("Its arguments are not kept in full."))
     return function, arguments
 
 
@@ -77,7 +79,7 @@ def _literals(text: str) -> dict[str, Any]:
     try:
         parsed = ast.parse(f"f({text})", mode="eval").body
         if not isinstance(parsed, ast.Call) or not isinstance(parsed.func, ast.Name) or parsed.args:
-            raise CannotRecompute("Its arguments are not kept in a form that can be read back.")
+            raise CannotRecompute(_("Its arguments are not kept in a form that can be read back."))
         return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in parsed.keywords if keyword.arg}
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
-        raise CannotRecompute("Its arguments are not kept in a form that can be read back.") from error
+        raise CannotRecompute(_("Its arguments are not kept in a form that can be read back.")) from error

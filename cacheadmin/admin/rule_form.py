@@ -16,7 +16,7 @@ from django.db.models import ForeignKey
 from django.utils.functional import Promise
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from cacheadmin.conf import config
 from cacheadmin.exceptions import InvalidRule
@@ -151,7 +151,7 @@ class RuleForm(forms.ModelForm):  # type: ignore[type-arg]
         label=gettext_lazy("Name"),
         help_text=gettext_lazy("Tells it from others in Activity and in files. Empty: made from what it says."),
     )
-    model = forms.ChoiceField(label=gettext_lazy("When"))
+    model = forms.ChoiceField(label=pgettext_lazy("rule", "When"))
     events = forms.MultipleChoiceField(
         label=gettext_lazy("Events"),
         choices=[*EVENT_LABELS.items()],
@@ -308,7 +308,9 @@ def sentence_of(model: str, targets: Iterable[Any]) -> str:
         elif parsed.kind in ("group", "fragment", "key"):
             texts.append(parsed.name)
         else:
-            texts.append(f"{parsed.name}…" if parsed.kind == "prefix" else f"{parsed.kind} {parsed.name}")
+            words = {"prefix": "%(name)s…", "tag": _("tag %(name)s"), "pattern": _("pattern %(name)s")}
+            said = words.get(parsed.kind)
+            texts.append(said % {"name": parsed.name} if said else f"{parsed.kind} {parsed.name}")
     return f"{model_label(model)} → {', '.join(dict.fromkeys(texts)) or '–'}"
 
 

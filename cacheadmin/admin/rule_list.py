@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from django.contrib.admin import AdminSite
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from cacheadmin.exceptions import CacheAway, InvalidRule
 from cacheadmin.models import InvalidationRule
@@ -251,7 +252,7 @@ def columns(wish: paging.Asked, *, with_figures: bool) -> list[paging.Column]:
     """Return the heads of the table."""
     heads: list[dict[str, Any]] = [
         {"label": _("Rule"), "sort": "name"},
-        {"label": _("When"), "is_low": True},
+        {"label": pgettext("rule", "When"), "is_low": True},
         {"label": _("Tenant from"), "is_low": True},
     ]
     if with_figures:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from django.db import DatabaseError, connections
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from cacheadmin import invalidation, warming
 from cacheadmin.dispatch import Stop
@@ -214,7 +215,9 @@ def warm(steps: Iterable[warming.Step], total: int | None) -> Work:
 
         report = warming.run(steps, stop=teller.stop, on_outcome=heard)
         if report.away:
-            raise CacheAdminError(f"The server of alias {report.away!r} does not answer; what is done is kept.")
+            raise CacheAdminError(
+                _("The server of alias %(alias)r does not answer; what is done is kept.") % {"alias": report.away}
+            )
 
     return work
 

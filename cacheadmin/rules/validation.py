@@ -8,6 +8,7 @@ from typing import Final
 
 from django.apps import apps
 from django.db.models import Model
+from django.utils.translation import gettext as _
 
 from cacheadmin.conf import config
 from cacheadmin.exceptions import InvalidRule, InvalidTarget
@@ -66,10 +67,14 @@ def validate(rule: Rule, taken: Iterable[str] = ()) -> list[Problem]:
     """Return what is wrong with a rule, nothing if all is well. `taken` are the other names of the same source."""
     problems = []
     if rule.name in set(taken):
-        problems.append(Problem("name", f"There is another rule {rule.name!r}. Names are unique."))
+        problems.append(Problem("name", _("There is another rule %(name)r. Names are unique.") % {"name": rule.name}))
     if len(rule.name) > NAME_CHARS:
         problems.append(
-            Problem("name", f"{rule.name[:40]!r}… has {len(rule.name)} characters; at most {NAME_CHARS} are counted.")
+            Problem(
+                "name",
+                _("%(name)r… has %(n)s characters; at most %(most)s are counted.")
+                % {"name": rule.name[:40], "n": len(rule.name), "most": NAME_CHARS},
+            )
         )
     try:
         model = find_model(rule.model)
@@ -79,7 +84,7 @@ def validate(rule: Rule, taken: Iterable[str] = ()) -> list[Problem]:
     problems += _wrong_events(rule)
     if not rule.targets:
         problems.append(
-            Problem("targets", "A rule without targets drops nothing. Add one, such as 'prefix:inventory'.")
+            Problem("targets", _("A rule without targets drops nothing. Add one, such as 'prefix:inventory'."))
         )
     if model is not None:
         problems += _wrong_fields(rule, model)
@@ -92,15 +97,17 @@ def validate(rule: Rule, taken: Iterable[str] = ()) -> list[Problem]:
 def _choose(value: str, allowed: Iterable[str]) -> str:
     allowed = list(allowed)
     near = difflib.get_close_matches(value, allowed, n=1)
-    return f" Did you mean {near[0]}?" if near else f" Allowed are {', '.join(allowed)}."
+    if near:
+        return _(" Did you mean %(name)s?") % {"name": near[0]}
+    return _(" Allowed are %(names)s.") % {"names": ", ".join(allowed)}
 
 
 def _wrong_events(rule: Rule) -> Iterator[Problem]:
     if not rule.events:
-        yield Problem("events", f"A rule without events never fires. Allowed are {', '.join(EVENTS)}.")
+        yield Problem("events", _("A rule without events never fires.") + _choose("", EVENTS))
     for event in rule.events:
         if event not in EVENTS:
-            yield Problem("events", f"{event!r} is no event.{_choose(event, EVENTS)}")
+            yield Problem("events", _("%(event)r is no event.") % {"event": event} + _choose(event, EVENTS))
 
 
 def _wrong_fields(rule: Rule, model: type[Model]) -> Iterator[Problem]:
@@ -108,10 +115,12 @@ def _wrong_fields(rule: Rule, model: type[Model]) -> Iterator[Problem]:
     for name in rule.fields:
         if name in relations:
             if "m2m" not in rule.events:
-                yield Problem("fields", f"{name!r} is a many-to-many relation: add the event m2m to watch it.")
+                text = _("%(name)r is a many-to-many relation: add the event m2m to watch it.")
+                yield Problem("fields", text % {"name": name})
         elif column(model, name) is None:
             hint = _choose(name, [*names_of(model), *relations])
-            yield Problem("fields", f"Field {model._meta.label}.{name} does not exist.{hint}")
+            text = _("Field %(name)s does not exist.") % {"name": f"{model._meta.label}.{name}"}
+            yield Problem("fields", text + hint)
 
 
 def _wrong_tenant(rule: Rule, model: type[Model]) -> Iterator[Problem]:
@@ -120,26 +129,30 @@ def _wrong_tenant(rule: Rule, model: type[Model]) -> Iterator[Problem]:
     try:
         resolve(model, rule.tenant)
     except InvalidRule as error:
-        yield Problem("tenant", f"{error} Besides a path, '*' means all tenants and '-' shared data.")
+        yield Problem("tenant", f"{error} " + _("Besides a path, '*' means all tenants and '-' shared data."))
 
 
 def _wrong_target(target: RuleTarget, model: type[Model] | None) -> Iterator[str]:
     if target.kind not in KINDS:
-        yield f"{target.kind!r} is no kind of target.{_choose(target.kind, KINDS)}"
+        yield _("%(kind)r is no kind of target.") % {"kind": target.kind} + _choose(target.kind, KINDS)
         return
     if target.tenant not in TENANTS:
-        yield f"{target.tenant!r} does not say whose entries.{_choose(target.tenant, TENANTS)}"
+        text = _("%(tenant)r does not say whose entries.") % {"tenant": target.tenant}
+        yield text + _choose(target.tenant, TENANTS)
     if target.alias is not None and target.alias not in config().aliases:
-        yield f"the cache alias {target.alias!r} is not managed.{_choose(target.alias, config().aliases)}"
+        text = _("the cache alias %(alias)r is not managed.") % {"alias": target.alias}
+        yield text + _choose(target.alias, config().aliases)
     if target.kind == "tenant":
         if target.name:
-            yield f"a target of kind tenant means everything of it and has no name, not {target.name!r}."
+            yield _("a target of kind tenant means everything of it and has no name, not %(name)r.") % {
+                "name": target.name
+            }
         return
     if not target.name:
-        yield f"a target of kind {target.kind} needs a name."
+        yield _("a target of kind %(kind)s needs a name.") % {"kind": target.kind}
         return
     if target.name.startswith("tenant:") and target.kind in ("group", "prefix", "key"):
-        yield "a name does not begin with 'tenant:'; whose entries is said by `tenant`."
+        yield _("a name does not begin with 'tenant:'; whose entries is said by `tenant`.")
     if target.kind == "pattern":
         try:
             from_pattern(target.name)
@@ -152,11 +165,11 @@ def _wrong_placeholders(target: RuleTarget, model: type[Model] | None) -> Iterat
     rest = PLACEHOLDER.sub("", target.name)
     if target.kind in ("tag", "key"):
         if "{" in rest or "}" in rest:
-            yield "a placeholder is a field path in braces, such as {branch_id} or {sale__customer_id}."
+            yield _("a placeholder is a field path in braces, such as {branch_id} or {sale__customer_id}.")
         for path in target.placeholders if model is not None else ():
             try:
                 resolve(model, path)  # type: ignore[arg-type]
             except InvalidRule as error:
-                yield f"placeholder {error}"
+                yield _("placeholder %(error)s") % {"error": error}
     elif PLACEHOLDER.search(target.name):
-        yield f"placeholders are for tags and keys; a {target.kind} has a fixed name."
+        yield _("placeholders are for tags and keys; a %(kind)s has a fixed name.") % {"kind": target.kind}

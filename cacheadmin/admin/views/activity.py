@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -132,8 +132,8 @@ class ActivityList(Page):
         return [Note(text, level="warn", links=[(_("What waits"), "?state=waiting")])]
 
 
-def _choices() -> dict[str, list[str]]:
-    """Return what one can filter by, from the rules that exist."""
+def _choices() -> dict[str, Sequence[Any]]:
+    """Return what one can filter by: names of the rules and models that exist, values and labels of the rest."""
     try:
         rules = all_rules()
     except InvalidRule:
@@ -141,8 +141,8 @@ def _choices() -> dict[str, list[str]]:
     return {
         "rules": sorted(rule.name for rule in rules),
         "models": sorted({rule.model for rule in rules}),
-        "sources": list(map(str, Activity.Source.values)),
-        "states": list(map(str, Activity.State.values)),
+        "sources": Activity.Source.choices,
+        "states": Activity.State.choices,
     }
 
 

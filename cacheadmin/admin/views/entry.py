@@ -163,7 +163,8 @@ def _orphan_reason(view: EntryView) -> str:
     if not view.same_server:
         return _("It was written before the server restarted or failed over.")
     gone = [scope for scope in view.scopes if not scope.matches]
-    names = ", ".join(_("tenant") if scope.kind == "tenant" else f"{scope.kind} {scope.name}".strip() for scope in gone)
+    words = {"tenant": _("tenant"), "group": _("group %(name)s"), "tag": _("tag %(name)s")}
+    names = ", ".join((words[scope.kind] % {"name": scope.name or ""}).strip() for scope in gone)
     return _("An epoch it stood on is gone: %(names)s.") % {"names": names}
 
 
