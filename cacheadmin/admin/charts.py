@@ -98,7 +98,8 @@ class Chart:
     def said(self) -> str:
         """One sentence: `Hit ratio: all from 95% to 93%, lowest 84% at 02:12.`"""
         parts = [part for line in self.lines if (part := self._said(line))]
-        return f"{self.title}: {'; '.join(parts) or _('nothing to show')}."
+        nothing = _("nothing to show")
+        return f"{self.title}: {'; '.join(parts) or nothing}."
 
     def _said(self, line: Line) -> str:
         known = [(value, at) for at, value in zip(self.times, line.values, strict=True) if value is not None]

@@ -227,7 +227,8 @@ def differences(before: Mapping[str, Any] | None, row: InvalidationRule) -> list
         if isinstance(new, list) and isinstance(old, list):
             gone, come = [x for x in old if x not in new], [x for x in new if x not in old]
             parts = [f"+\u00a0{_shown(x)}" for x in come] + [f"−\u00a0{_shown(x)}" for x in gone]
-            found.append(f"{name}: {', '.join(parts) if parts else _('another order')}")
+            told = ", ".join(parts) if parts else _("another order")
+            found.append(f"{name}: {told}")
         else:
             found.append(f"{name}: {_shown(new)}" if before is None else f"{name}: {_shown(old)} → {_shown(new)}")
     return found
