@@ -21,6 +21,7 @@ from cacheadmin.models import Intent
 from cacheadmin.outbox import rows
 from cacheadmin.outbox.rows import Delivery
 from cacheadmin.rules import Change, Event, FiredRule
+from cacheadmin.stats import Mark, recorder
 from cacheadmin.targets import ALL, Target
 from cacheadmin.transactions import Pending, own_sql
 
@@ -182,6 +183,7 @@ def after_commit(pending: Pending, receipt: Receipt | None) -> None:
     """Deliver what is committed. What cannot be delivered waits, in its row or in memory."""
     if rules.EDITED in pending.changes:
         rules.forget()
+        _mark(pending.changes[rules.EDITED])
     delivery = receipt.delivery if receipt is not None else gather(pending)
     if rules.EDITED in pending.changes:
         wake(AGAIN_AFTER.total_seconds())
@@ -195,6 +197,17 @@ def after_commit(pending: Pending, receipt: Receipt | None) -> None:
             wake()
     elif result is None or not result.is_done:
         remember(delivery)
+
+
+def _mark(before: rules.Snapshot) -> None:
+    """Name the moment on the charts, if what is in force has changed."""
+    try:
+        names = rules.differences(before)
+    except DatabaseError as error:
+        logger.info("Which rules were edited is not known: %s", error)
+        return
+    if names:
+        recorder.mark(Mark("rule", ", ".join(names), time.time()))
 
 
 def deliver(delivery: Delivery) -> Invalidation | None:
