@@ -308,7 +308,7 @@ def test_every_metric_is_on_their_page_and_no_other() -> None:
     }
     invented = {"django_cache_hits_total", "django_cache_misses_total"}
     assert not exported & invented
-    assert set(re.findall(r"\b(?:cacheadmin|django_cache)_[a-z_]*(?:total|seconds)\b", text)) == exported | invented
+    assert set(re.findall(r"\b(?:cacheadmin|django_cache)_[a-z_]+\b", text)) == exported | invented
 
 
 def test_every_target_of_make_is_on_the_page_of_development() -> None:
