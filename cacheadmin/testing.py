@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.cache import caches
@@ -161,7 +161,7 @@ def assert_never_stale(function: CachedFunction[..., R], *args: Any, write: Call
         await sync_to_async(overtake, thread_sensitive=True)()
         return value
 
-    function.function = computed_async if function.is_async else computed
+    function.function = cast(Any, computed_async if function.is_async else computed)
     try:
         call(*args, **kwargs)
     finally:

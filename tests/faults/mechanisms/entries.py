@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cacheadmin import envelope, memory, reading
-from cacheadmin.reading import COMPUTE
+from cacheadmin import envelope, memory
+from cacheadmin.reading import COMPUTE, steps
 from cacheadmin.store import BUSY
 from cacheadmin.store import redis as redis_store
 from cacheadmin.store.redis import RedisStore
@@ -50,12 +50,12 @@ def open_first() -> None:
 
     def compute(call: Any, stamp: Any) -> Any:
         value = yield COMPUTE
-        late = yield lambda: reading._opened(call, "take")
+        late = yield lambda: steps._opened(call, "take")
         if isinstance(late, redis_store.Stamp):
-            yield lambda: reading.keep(call, late, value, 0.0)
+            yield lambda: steps.keep(call, late, value, 0.0)
         return value
 
-    reading._compute = compute
+    steps._compute = compute
 
 
 @mechanism

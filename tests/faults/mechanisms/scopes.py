@@ -94,7 +94,7 @@ def one_unlink() -> None:
 @mechanism
 def nesting_rank() -> None:
     """A value may be made of any other cached value."""
-    reading.may_be_part = lambda place: True
+    reading.nesting.may_be_part = lambda place: True
 
 
 @mechanism
