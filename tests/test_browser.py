@@ -210,7 +210,7 @@ def test_an_invalidated_group_lists_its_orphans_and_a_deleted_entry_is_not_liste
 
 def test_another_server_makes_orphans(stock, monkeypatch):
     fill(stock, 1)
-    monkeypatch.setattr(connections, "identity_of", lambda sections: bytes(range(8)))
+    monkeypatch.setattr(connections.lines, "identity_of", lambda sections: bytes(range(8)))
     connections.forget_links()
     [row] = browser.entries("query", "12", "stock_list").rows
     assert row.state == "orphan"

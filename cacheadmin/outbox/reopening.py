@@ -15,7 +15,7 @@ from django.db import connections
 
 from cacheadmin import transactions
 from cacheadmin.conf import in_tests
-from cacheadmin.connections import Link, on_reopen
+from cacheadmin.connections import Gated, on_reopen
 from cacheadmin.outbox import delivery, relay, rows
 from cacheadmin.outbox.rows import Delivery
 from cacheadmin.targets import Target
@@ -36,7 +36,7 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-def reopen(link: Link) -> None:
+def reopen(link: Gated) -> None:
     """
     Probe a server and drain what waits for it, in a thread of its own: the caller does not wait.
 
@@ -59,7 +59,7 @@ def _is_in_memory(alias: str) -> bool:
     return connection.vendor == "sqlite" and bool(getattr(connection, "is_in_memory_db", bool)())
 
 
-def _reopen(link: Link) -> None:
+def _reopen(link: Gated) -> None:
     try:
         if link.reopen(drain, patiently=True):
             relay.wake(at_once=True)  # it marks the rows now, not when its pause has ended

@@ -6,8 +6,7 @@ import re
 import threading
 from typing import Any
 
-from cacheadmin import connections
-from cacheadmin.connections import Gate, Link, on_reopen
+from cacheadmin.connections import Gate, Link, lines, on_reopen
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.store.redis import RedisStore
 
@@ -29,7 +28,7 @@ def drain_before_reading() -> None:
 @mechanism
 def identity() -> None:
     """All servers are one: nobody looks at who answers."""
-    connections.identity_of = lambda sections: connections.NO_IDENTITY
+    lines.identity_of = lambda sections: lines.NO_IDENTITY
 
 
 @mechanism
@@ -61,12 +60,12 @@ def half_before_draining() -> None:
 @mechanism
 def reign() -> None:
     """A server is told by its run only, not by its reign."""
-    identity_of = connections.identity_of
+    identity_of = lines.identity_of
 
     def of_the_run(sections: Any) -> bytes:
         return identity_of([re.sub(rb"master_replid:\w+", b"", part) for part in sections])
 
-    connections.identity_of = of_the_run
+    lines.identity_of = of_the_run
 
 
 @mechanism

@@ -1,0 +1,124 @@
+"""One connection to a server: what is sent and read on it, and who is at its other end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple
+
+import redis
+from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, ResponseError
+
+logger = logging.getLogger("cacheadmin")
+
+IDENTITY_SECONDS: Final = 1.0
+"""How long an identity is believed before it is asked again, in the same pipeline as the next command."""
+
+NO_IDENTITY: Final = bytes(8)
+"""Identity of a server behind a proxy that hides INFO: constant, so a failover goes unnoticed."""
+
+AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
+"""What redis-py raises when there is no answer; our own calls turn it into `CacheAway`."""
+NOT_MASTER: Final = (ReadOnlyError, BusyLoadingError, MasterDownError)
+
+
+class Replies(NamedTuple):
+    """What came back from one round trip. A refused command stands among the replies as a `ResponseError`."""
+
+    identity: bytes
+    """Eight bytes that name the server and its reign, of the connection that carried these replies."""
+    values: list[Any]
+
+
+@dataclass(slots=True)
+class Line:
+    """One connection, with what is known about the server at its other end."""
+
+    connection: Any
+    identity: bytes = b""
+    asked: float = 0.0
+    used: float = 0.0
+
+    def close(self) -> None:
+        """Close it. Never raises."""
+        try:
+            self.connection.disconnect()
+        except AWAY as error:
+            logger.debug("Closing a broken connection failed too: %s", error)
+
+    def is_dead(self) -> bool:
+        """Whether the server has closed it, or sent what nobody asked for. Cost: a look at the socket."""
+        try:
+            return bool(self.connection.can_read(0))
+        except AWAY:
+            return True
+
+    def identify(self) -> bytes:
+        """Ask who is there. Cost: 1 round trip. Raises: NotMaster, and what stands in AWAY."""
+        self.connection.send_packed_command(self.connection.pack_commands(_INFO))
+        return self._identified()
+
+    def _identified(self) -> bytes:
+        self.identity = identity_of([self._read() for _ in _INFO])
+        self.asked = time.monotonic()
+        return self.identity
+
+    def exchange(self, commands: Sequence[tuple[Any, ...]], saw: Callable[[bytes], object]) -> list[Any]:
+        """
+        Send commands together and return the replies; `saw(identity)` is called when it was asked for again.
+
+        Cost:    1 round trip.
+        Raises:  NotMaster, what stands in AWAY, and the refusals of a server that is no master.
+        """
+        connection = self.connection
+        asks = time.monotonic() - self.asked > IDENTITY_SECONDS
+        if asks:
+            connection.send_packed_command(connection.pack_commands((*_INFO, *commands)))
+            saw(self._identified())
+        elif len(commands) == 1:
+            connection.send_packed_command(connection.pack_command(*commands[0]))
+        else:
+            connection.send_packed_command(connection.pack_commands(commands))
+        values = [self._read() for _ in commands]
+        for value in values:
+            if isinstance(value, NOT_MASTER):
+                raise value
+        self.used = time.monotonic()
+        return values
+
+    def _read(self) -> Any:
+        try:
+            return self.connection.read_response()
+        except AWAY:
+            raise
+        except ResponseError as error:
+            return error
+
+
+_INFO: Final = (("INFO", "server"), ("INFO", "replication"))
+
+
+class NotMaster(redis.ConnectionError):
+    """The server at the other end is a replica."""
+
+
+def identity_of(sections: list[Any]) -> bytes:
+    """
+    Return 8 bytes for a server and its reign: of `run_id` and `master_replid` together.
+
+    `run_id` alone is not enough: after a switch to B and back to A it is A's old one again.
+    Raises:  NotMaster if the server says that it is a replica.
+    """
+    facts: dict[str, str] = {}
+    for section in sections:
+        if isinstance(section, bytes):
+            lines = section.decode("utf-8", "replace").splitlines()
+            facts.update((name, value) for name, colon, value in (line.partition(":") for line in lines) if colon)
+    if facts.get("role", "master") != "master":
+        raise NotMaster("The server is a replica.")
+    if "run_id" not in facts:
+        return NO_IDENTITY
+    return blake2b(f"{facts['run_id']}/{facts.get('master_replid', '')}".encode(), digest_size=8).digest()
