@@ -149,7 +149,7 @@ def test_the_panel_of_a_model_without_rules_offers_to_add_one(admin_client, item
 
 
 def test_the_panel_says_that_redis_is_away(admin_client, item, monkeypatch):
-    def away(_targets):
+    def away(_targets, **_known):
         raise CacheAway("gone")
 
     monkeypatch.setattr(rule_preview.browser, "blast", away)

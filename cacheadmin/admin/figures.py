@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from django.http import QueryDict
 from django.utils.functional import Promise
@@ -20,7 +20,7 @@ from cacheadmin.overview import Figures as Figures
 from cacheadmin.overview.figures import figures
 from cacheadmin.overview.ranges import Span as TimeSpan
 from cacheadmin.overview.rows import Group, ask_groups, changes, dropped_a_minute, fold, summed
-from cacheadmin.stats.history import DroppedLine, Reader
+from cacheadmin.stats.history import Command, DroppedLine, Reader
 from cacheadmin.stats.layout import DAY, MINUTE, TEN_MINUTES, starts
 from cacheadmin.targets import All
 from cacheadmin.tenancy import EVERYONE
@@ -119,9 +119,13 @@ def by_group(span: Span, tenants: str | All | Collection[str | None] | None) -> 
 
 
 def by_group_and_dropped(
-    span: Span, tenants: str | All | None
-) -> tuple[dict[Group, Figures], list[DroppedLine] | None]:
-    """Return what `by_group` does, and what was invalidated in 24 hours, None if unknown. Cost: 1 round trip."""
+    span: Span, tenants: str | All | None, along: Iterable[Command] = ()
+) -> tuple[dict[Group, Figures], list[DroppedLine] | None, list[Any] | None]:
+    """
+    Return what `by_group` does, what was invalidated in 24 hours, and replies to commands for the counters' database.
+
+    Cost:    1 round trip. What is not known is None.
+    """
     now, reader = time.time(), Reader()
     answer = ask_groups(
         reader,
@@ -129,12 +133,12 @@ def by_group_and_dropped(
         span.alias,
         EVERYONE if isinstance(tenants, All) else (tenants,),
     )
-    dropped = reader.dropped(now - DAY, now)
+    dropped, others = reader.dropped(now - DAY, now), reader.also(along)
     try:
         reader.run()
     except CacheAway:
-        return {}, None
-    return answer().figures(), dropped.value
+        return {}, None, None
+    return answer().figures(), dropped.value, others.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +205,8 @@ def about(size_bytes: int | None) -> str:
 
 
 def ago_parts(when: dt.datetime | float | None) -> tuple[str, str]:
-    """Return "12" and "min ago" for a strip; one piece where words come first, as in "just now" and "vor 12 min"."""
-    if when is None:
-        return formats.UNKNOWN, ""
-    text = formats.ago(when, time.time())
-    value, _space, unit = text.partition(" ")
-    return (value, unit) if value[:1].isdecimal() else (text, "")
+    """Return "12" and "min ago" for a strip."""
+    return formats.parted(formats.ago(when, time.time()))
 
 
 def strip_of(numbers: Figures) -> list[Figure]:
@@ -218,7 +218,7 @@ def strip_of(numbers: Figures) -> list[Figure]:
     misses, per = formats.rate(numbers.misses).partition("/")[::2]
     why = ", ".join(f"{formats.rate(n)} {reason_word(reason)}" for reason, n in worst_reasons(numbers))
     cost = "" if numbers.cost is None else _("%(time)s a minute") % {"time": formats.duration(numbers.cost)}
-    compute, _space, unit = formats.duration(numbers.mean_compute).partition(" ")
+    compute, unit = formats.parted(formats.duration(numbers.mean_compute))
     return [
         Figure(_("Hit ratio"), formats.percent(numbers.hit_ratio, 1), note=note, level=level),
         Figure(_("Misses"), misses, f"/{per}" if per else "", note=why),

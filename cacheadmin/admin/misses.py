@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from cacheadmin import browser
 from cacheadmin.admin import formats, ids, naming, paging
@@ -82,7 +82,7 @@ def counted_tenants(page: Page, wish: paging.Asked, ranked: Sequence[str | None]
         return [*ranked]
     seen = page.access.tenants
     if not isinstance(seen, Everyone):
-        tenants: list[str | None] = sorted(seen)
+        tenants: list[str | None] = [*sorted(seen)]
     else:
         tenants = [None, *(tenant.id for tenant in islice(tenancy().list(), TENANTS_COUNTED))]
     return tenants if len(tenants) <= TENANTS_COUNTED else []
@@ -144,7 +144,7 @@ def _columns(wish: paging.Asked, first: str) -> list[paging.Column]:
     return [
         paging.Column(first),
         paging.Column(_("Hit ratio"), is_number=True),
-        number(_("Change")),
+        number(pgettext("column", "Change")),
         number(_("Requests")),
         sortable(_("Misses"), "misses"),
         sortable(_("Cost"), "cost", title=_("Compute time spent on misses")),

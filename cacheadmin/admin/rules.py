@@ -55,7 +55,10 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
             ("preview/", self.preview_view, "cacheadmin_invalidationrule_preview"),
             ("choices/", self.choices_view, "cacheadmin_invalidationrule_choices"),
         )
-        urls = [*(path(route, guard(view), name=name) for route, view, name in own), *super().get_urls()]
+        urls: list[URLPattern | URLResolver] = [
+            *(path(route, guard(view), name=name) for route, view, name in own),
+            *super().get_urls(),
+        ]
         known = require_http_methods(["GET", "HEAD", "POST"])
         for url in urls:
             if isinstance(url, URLPattern):

@@ -5,7 +5,7 @@ Nothing here unpickles, and nothing here decides who may see what: callers pass 
 
 from __future__ import annotations
 
-from .blast import Blast, blast
+from .blast import Blast, blast, reached
 from .counts import Away, GroupCount, PlaceCount, away, groups_of, indexed_aliases, place_count, registry_commands
 from .entries import STATES, EntryPage, EntryRow, State, entries
 from .entry import EntryView, Scope, entry, key_target, logical_key, present
@@ -39,6 +39,7 @@ __all__ = [
     "plain_keys",
     "plain_value",
     "present",
+    "reached",
     "registry_commands",
     "waiting_targets",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -47,24 +47,48 @@ class Blast:
     hits_shared: bool = False
 
 
-def blast(targets: Iterable[Target]) -> Blast:
-    """
-    Count what some targets would hit.
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Whose groups are counted for some targets."""
 
-    Cost:    for tenants, groups and prefixes 2 round trips an alias; with tags 3; for keys alone 1. All tenants: as for
-             the first 200 of them.
-    Raises:  CacheAway; UnknownAlias.
-    """
-    wanted = list(dict.fromkeys(targets))
-    named = {t.tenant for t in wanted if not isinstance(t.tenant, All)}
-    listed: list[str] = []
+    named: frozenset[str | None]
+    """Tenants that the targets name; None is shared data."""
+    listed: tuple[str, ...]
+    """All tenants of the site, where all are meant."""
+    hits_all: bool
+    counted: tuple[str | None, ...]
+
+
+def reached(targets: Iterable[Target]) -> Reached:
+    """Return whose groups `blast` counts. Cost: one of `Tenancy.list` where all tenants are meant."""
+    wanted = list(targets)
+    named = frozenset(t.tenant for t in wanted if not isinstance(t.tenant, All))
+    listed: tuple[str, ...] = ()
     if hits_all := any(isinstance(target.tenant, All) for target in wanted):
-        listed = [tenant.id for tenant in tenancy().list()]
+        listed = tuple(tenant.id for tenant in tenancy().list())
     counted: list[str | None] = [*sorted(t for t in named if t is not None)]
     counted += [tenant for tenant in listed[:TENANTS_COUNTED] if tenant not in named]
     counted += [None] if hits_all or None in named else []
+    return Reached(named, listed, hits_all, tuple(counted))
+
+
+def blast(
+    targets: Iterable[Target], *, whose: Reached | None = None, registries: Mapping[str, Sequence[Any]] | None = None
+) -> Blast:
+    """
+    Count what some targets would hit.
+
+    `whose` is what `reached` says of the same targets, `registries` what `groups_of` takes for those, where a caller
+    has them.
+    Cost:    for tenants, groups and prefixes 2 round trips an alias; with tags 3; for keys alone 1. All tenants: as for
+             the first 200 of them. One less where an alias' registries are given.
+    Raises:  CacheAway; UnknownAlias.
+    """
+    wanted = list(dict.fromkeys(targets))
+    whose = reached(wanted) if whose is None else whose
+    named, listed, hits_all, counted = whose.named, whose.listed, whose.hits_all, whose.counted
     left_out = len(set(listed).difference(t for t in counted if t is not None))
-    rows, is_exact = _rows(wanted, counted)
+    rows, is_exact = _rows(wanted, counted, registries)
     scale = 1 + left_out / max(1, len(counted) - 1) if left_out else 1.0
     is_countable = all(target.kind != "pattern" for target in wanted)
     sizes = [row.size_bytes for row in rows if row.size_bytes is not None]
@@ -79,7 +103,9 @@ def blast(targets: Iterable[Target]) -> Blast:
     )
 
 
-def _rows(wanted: Sequence[Target], counted: Sequence[str | None]) -> tuple[list[GroupCount], bool]:
+def _rows(
+    wanted: Sequence[Target], counted: Sequence[str | None], registries: Mapping[str, Sequence[Any]] | None
+) -> tuple[list[GroupCount], bool]:
     """Return what is hit in each group, and whether each was counted whole."""
     scopes = [t for t in wanted if t.kind in ("tenant", "group", "prefix")]
     tags = [t for t in wanted if t.kind == "tag"]
@@ -87,7 +113,8 @@ def _rows(wanted: Sequence[Target], counted: Sequence[str | None]) -> tuple[list
     sampled: list[GroupCount] = []
     if scopes or tags:
         aliases = {target.alias for target in (*scopes, *tags)}
-        for row in groups_of(counted, alias=next(iter(aliases)) if len(aliases) == 1 else None):
+        alias = next(iter(aliases)) if len(aliases) == 1 else None
+        for row in groups_of(counted, alias=alias, registries=registries):
             if any(covers(target, row.alias, row.tenant, row.group) for target in scopes):
                 rows.append(row)
             elif any(t.alias in (None, row.alias) and _is_of(t, row.tenant) for t in tags):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -119,11 +120,8 @@ class Find(Page):
                 # Also if it is not cached: its page tells what happened to it.
                 tenants = self.access.only([found.tenant])
             else:
-                whose = [None] if function.may_fall_back else []
-                tried = self.access.only([*whose, *self._tried()])
-                tenants = (
-                    self.ask(lambda f=function, n=found.member, t=tried: browser.present(f.alias, f.group, n, t)) or []
-                )  # type: ignore[misc]
+                tried = self.access.only([*([None] if function.may_fall_back else []), *self._tried()])
+                tenants = self.ask(partial(browser.present, alias, group, found.member, tried)) or []
             labels = naming.tenant_labels(tenants)
             for tenant in tenants:
                 url = self.url("cacheadmin_entry_detail", ids.entry_id(alias, tenant, group, found.member))

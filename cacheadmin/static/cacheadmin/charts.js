@@ -181,6 +181,6 @@ export function start() {
   document.documentElement.classList.add("cacheadmin-drawn");
   draw(sent());
   document.addEventListener("keydown", step);
-  new MutationObserver(() => draw()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  new MutationObserver(() => draw()).observe(document.documentElement, { attributeFilter: ["data-theme", "class"] });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 }
