@@ -884,6 +884,31 @@ class TestUnusualModels:
         a, b = str(a.pk), str(b.pk)
         assert tenants_of(dropped) == [[a], [a], [a, b], [b], [b], [b], [b]]
 
+    def test_an_upsert_of_parents_may_have_touched_their_children(self, writing, use_rules):
+        place, workshop = writing.get_model("Place"), writing.get_model("Workshop")
+        use_rules(Rule("workshops", model="writing.Workshop", targets=["workshops"]))
+        tenant = Tenant.objects.create(name="a", slug="a")
+        made = workshop.objects.create(tenant=tenant, name="one", benches=2)
+        with captured_invalidations() as dropped:
+            place.objects.bulk_create(
+                [place(pk=made.pk, tenant=tenant, name="two")],
+                update_conflicts=True,
+                update_fields=["name"],
+                unique_fields=["pk"],
+            )
+            place.objects.bulk_create([place(tenant=tenant, name="three")])
+        assert workshop.objects.get().name == "two"
+        assert tenants_of(dropped) == [["*"]]
+
+    def test_a_proxy_may_be_the_first_that_a_block_writes(self, writing, use_rules):
+        proxy = writing.get_model("WorkshopProxy")
+        use_rules(Rule("workshops", model="writing.WorkshopProxy", targets=["workshops"]))
+        made = proxy.objects.create(tenant=Tenant.objects.create(name="a", slug="a"), name="one", benches=2)
+        with captured_invalidations() as dropped, transaction.atomic():
+            rules.forget()
+            proxy.objects.filter(pk=made.pk).update(benches=3)
+        assert len(dropped) == 1
+
     def test_a_parent_without_the_child_does_not_touch_it(self, writing, use_rules):
         place = writing.get_model("Place")
         use_rules(Rule("workshops", model="writing.Workshop", targets=["workshops"]))

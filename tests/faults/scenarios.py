@@ -69,7 +69,7 @@ ALL = (
     Scenario(
         "writes",
         _of("writing", "writes"),
-        short=300,
+        short=140,
         long=10_000,
         must=("missed",),
         watches=("net_at_the_cursor", "both_tenants"),
