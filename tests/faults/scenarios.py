@@ -135,7 +135,7 @@ ALL = (
     Scenario(
         "stampede",
         _of("stampedes", "stampede"),
-        short=6,
+        short=3,
         long=150,
         must=("computed_too_often", "blocked", "stale"),
         watches=("single_flight", "join", "grace"),
@@ -144,7 +144,7 @@ ALL = (
         "eviction",
         _of("evictions", "eviction"),
         short=1_500,
-        long=50_000,
+        long=20_000,
         must=("stale", "exceptions", "not_invalidated", "too_big", "no_pressure"),
         watches=("random_epochs", "widening", "size_limit"),
     ),
