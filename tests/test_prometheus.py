@@ -374,6 +374,17 @@ def test_one_process_of_the_site_speaks_of_the_servers_until_it_ends(process, ro
     assert not process.look(one)
 
 
+def test_a_forked_child_has_not_its_parents_turn(process, monkeypatch):
+    one = process()
+    assert process.look(one)
+    monkeypatch.setattr(servers, "_speaker", one)
+    child = os.fork()
+    if not child:
+        os._exit(int(servers._speaker.has_turn))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert servers._speaker.has_turn
+
+
 def test_a_turn_that_was_not_given_up_ends_by_itself(process, redis):
     one, other = process(), process()
     process.look(one)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from typing import Any, Final
 
@@ -36,6 +37,15 @@ class _Speaker:
 
 
 _speaker = _Speaker()
+
+
+def _forked() -> None:
+    """Begin anew in a child: the turn is its parent's, who would lose it when the child ends."""
+    global _speaker
+    _speaker = _Speaker()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def serves_requests(**_: Any) -> None:
