@@ -28,7 +28,7 @@ def saves(bench: Bench, *, quick: bool) -> list[Table]:
         '**cacheadmin, `OUTBOX="off"`**': "cacheadmin off",
     }
     found = {}
-    for way, rounds, calls in (("save", 5 if quick else 40, 20), ("atomic", 2 if quick else 5, 1)):
+    for way, rounds, calls in (("save", 5 if quick else 40, 20), ("atomic", 2 if quick else 3, 1)):
         given = {"rows": rows} if way == "atomic" else {}
         ways: Ways = {label: (name, way, given) for label, name in names.items()}
         found[way] = bench.compare(ways, PLAIN, rounds=rounds, calls=calls)
