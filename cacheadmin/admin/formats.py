@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from typing import Final
 
@@ -110,6 +111,12 @@ def rate(per_minute: float | None) -> str:
         per_hour = per_minute * 60
         return _("%(n)s/h") % {"n": number(per_hour, 1 if per_hour < 1 else 0)}
     return _("%(n)s/min") % {"n": number(per_minute, 1 if per_minute < 9.95 else 0)}
+
+
+def parted(text: str) -> tuple[str, str]:
+    """Return a written quantity as number and unit, for a strip: "< 0.1" and "ms", "12" and "min ago"."""
+    found = re.match(r"(.*?\d) (.*)", text)
+    return (found[1], found[2]) if found else (text, "")
 
 
 def moment(when: dt.datetime | float | None) -> dt.datetime | None:

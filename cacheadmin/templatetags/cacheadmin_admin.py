@@ -73,7 +73,7 @@ def cacheadmin_count(value: float | None) -> str:
     """Return a count a minute for a cell: whole numbers, one decimal below ten."""
     if value is None or value == 0 or value >= 9.95 or float(value).is_integer():
         return formats.number(value)
-    return formats.number(value, 1) if value >= 0.05 else "< 0.1"
+    return formats.number(value, 1) if value >= 0.05 else f"< {formats.number(0.1, 1)}"
 
 
 @register.filter

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from cacheadmin.admin import acts, runs
 from cacheadmin.admin.asking import ConfirmForm
@@ -74,7 +75,7 @@ class Clear(Invalidate):
         ]
 
     def crumbs(self, targets: Sequence[Target]) -> list[Crumb]:
-        return [Crumb(_("Clear"))]
+        return [Crumb(pgettext("an alias", "Clear"))]
 
     def back_url(self, targets: Sequence[Target]) -> str:
         return self.url("cacheadmin_console_changelist")

@@ -202,7 +202,7 @@ class EntryList(Page):
     ) -> list[Figure]:
         total = None if page is None else sum(page.counts.values()) if page.is_whole else page.total
         timeout, grace = ("", "") if not functions else timeout_texts(functions[0])
-        value, _space, unit = timeout.partition(" ")
+        value, unit = formats.parted(timeout)
         return [
             Figure(_("Entries"), formats.compact(total), title=formats.number(total)),
             *figures.strip_of(numbers),

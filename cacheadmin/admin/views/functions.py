@@ -271,9 +271,9 @@ class FunctionDetail(Page):
     def _strip(self, advised: Advised | None, held: Held | None) -> list[Figure]:
         numbers = advised.figures if advised else NOTHING
         gained = advised.judged.gains.saved_seconds_per_hour if advised else None
-        saved, _space, saved_unit = worth.saved_text(gained).partition(" ")
-        cost, _space, cost_unit = formats.duration(numbers.cost).partition(" ")
-        compute, _space, unit = formats.duration(numbers.mean_compute).partition(" ")
+        saved, saved_unit = formats.parted(worth.saved_text(gained))
+        cost, cost_unit = formats.parted(formats.duration(numbers.cost))
+        compute, unit = formats.parted(formats.duration(numbers.mean_compute))
         moved = formats.points(numbers.change) if numbers.change and abs(numbers.change) >= 0.0005 else ""
         sign = "▲" if numbers.change and numbers.change > 0 else "▼"
         return [

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from cacheadmin import browser
 from cacheadmin.admin import figures, formats, history, ids, naming, paging
@@ -79,7 +80,7 @@ def heads(wish: paging.Asked, *, with_tenants: bool = False) -> list[paging.Colu
         "alias": _("Alias"),
         "kind": _("Kind"),
         "ratio": _("Hit ratio"),
-        "change": _("Change"),
+        "change": pgettext("column", "Change"),
         "misses": _("Misses"),
         "cost": _("Cost"),
         "invalidated": _("Invalidated"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from cacheadmin import browser
 from cacheadmin.admin import formats, ids, naming, paging
@@ -132,7 +132,7 @@ class PlainDetail(Page):
         preview = inspect(value.payload, total_bytes=row.size_bytes, mask=mask()) if is_string else None
         shown = request.GET.get("value", "tree")
         facts = [
-            (_("Type"), row.type_name),
+            (pgettext("of a key", "Type"), row.type_name),
             (_("Expires in"), expires_text(row.expires_in, "live")),
             (_("Size"), formats.size(row.size_bytes)),
         ]

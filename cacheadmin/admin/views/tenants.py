@@ -9,6 +9,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from cacheadmin import browser
 from cacheadmin.admin import figures, ids, naming, paging
@@ -63,7 +64,7 @@ class TenantList(Page):
         heads: list[dict[str, Any]] = [
             {"label": _("Tenant"), "sort": "name"},
             {"label": _("Hit ratio"), "sort": "ratio", "is_number": True},
-            {"label": _("Change"), "is_number": True, "is_low": True},
+            {"label": pgettext("column", "Change"), "is_number": True, "is_low": True},
             {"label": _("Requests"), "sort": "-requests", "is_number": True, "is_low": True},
             {"label": _("Misses"), "sort": "-misses", "is_number": True},
             {"label": _("Cost"), "sort": "-cost", "is_number": True, "title": _("Compute time spent on misses")},
