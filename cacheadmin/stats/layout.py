@@ -36,7 +36,7 @@ class Kind:
 
 TOTALS: Final = Kind("a", 1, {MINUTE: 25 * HOUR, HOUR: 30 * DAY})
 """Fields `<alias>`, and `<alias>:l` for the counts of its latency buckets."""
-GROUPS: Final = Kind("g", 2, {MINUTE: 4 * HOUR, TEN_MINUTES: 25 * HOUR, HOUR: 30 * DAY})
+GROUPS: Final = Kind("g", 2, {MINUTE: 25 * HOUR, TEN_MINUTES: 25 * HOUR, HOUR: 30 * DAY})
 """Fields `<alias>:<group>`."""
 TENANTS: Final = Kind("t", 8, {MINUTE: 4 * HOUR, TEN_MINUTES: 25 * HOUR, HOUR: 8 * DAY})
 """Fields `<alias>:<tenant>`."""
