@@ -10,7 +10,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
-from weakref import WeakSet
 
 import redis
 from redis.exceptions import AuthorizationError
@@ -54,7 +53,6 @@ class Host:
         self.lock = threading.Lock()
         self.retry_at = 0.0
         """When it may be probed next (time.monotonic)."""
-        self.links: WeakSet[Gated] = WeakSet()
 
 
 known: dict[str, Gated] = {}
@@ -88,7 +86,6 @@ class Gated(ABC):
         self.failure: BaseException | None = None
         """Why the server was last left alone."""
         self._host = host_of(kwargs)
-        self._host.links.add(self)
         self._lock = threading.Lock()
         self._reopening = threading.Lock()
         self._retry_at = 0.0
@@ -137,12 +134,15 @@ class Gated(ABC):
         self._shut(why)
         if isinstance(error, AWAY) and not isinstance(error, _OF_THE_ALIAS):
             self._host.retry_at = self._retry_at
-            for other in tuple(self._host.links):
-                if other is not self:
-                    other._shut(why)
+            for other in self._siblings():
+                other._shut(why)
         else:
             self._host.retry_at = 0.0  # what is wrong with this alias alone holds no other up
         return CacheAway(f"The cache server of alias {self.alias!r} does not answer: {why}.")
+
+    def _siblings(self) -> list[Gated]:
+        """Return the other links in use to the same server."""
+        return [link for link in tuple(known.values()) if link is not self and link._host is self._host]
 
     def _shut(self, why: str) -> None:
         with self._lock:
@@ -188,8 +188,8 @@ class Gated(ABC):
             self._retry_at = _soon(time.monotonic())
             if self._gate is Gate.SHUT:
                 self._gate = Gate.HALF
-        for other in tuple(self._host.links):
-            if other.is_away and known.get(other.alias) is other and _reopener is not None:
+        for other in self._siblings():
+            if other.is_away and _reopener is not None:
                 _reopener(other)
         if not drain(self.alias, self._has_changed):
             return False
