@@ -21,6 +21,13 @@ Way = Callable[[], object]
 URL = os.environ["BENCH_REDIS"]
 """Address of a database that everybody shares: what peers scan is the same for all."""
 
+DATABASE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": os.environ["BENCH_DB"],
+    "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 60},
+}
+"""Of everybody: a relay in the background may have to wait for a transaction of ten thousand writes."""
+
 TENANT = 1
 HIT_ROWS = {1_000: 12, 50_000: 600}
 """Rows of a queryset that is pickled to about so many bytes."""
@@ -68,7 +75,7 @@ class Base:
             USE_TZ=True,
             INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", *self.apps, "bench.app"],
             DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["BENCH_DB"]}},
+            DATABASES={"default": DATABASE},
             **self.settings(),
         )
         django.setup()
