@@ -9,7 +9,7 @@ SHOP := PYTHONPATH=tests $(BIN)/python -m
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check lint format docs bench measure faults build clean demo-smoke screenshots tox
+.PHONY: help demo test check lint format docs messages bench measure faults build clean demo-smoke screenshots tox
 
 help:  ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ format: $(VENV)/.lint  ## Format the code and mend what ruff can
 docs: $(VENV)/.docs  ## Build the documentation into build/docs
 	$(BIN)/sphinx-build -q -W --keep-going -d build/doctrees docs build/docs
 	@echo "build/docs/index.html"
+
+messages: $(VENV)/.test  ## Bring the translations up to date with the code (needs gettext); ARGS="-l es" begins a new one
+	cd cacheadmin && $(abspath $(BIN))/django-admin makemessages $(or $(ARGS),--all) --symlinks --add-location file --no-wrap --no-obsolete
+	for file in cacheadmin/locale/*/LC_MESSAGES/django.po; do \
+	    grep -v -e '^"POT-Creation-Date: ' -e '^"Report-Msgid-Bugs-To: ' $$file > $$file.new && mv $$file.new $$file; done
+	cd cacheadmin && $(abspath $(BIN))/django-admin compilemessages
 
 bench: $(VENV)/.test  ## Measure against other libraries on this machine
 	$(SHOP) bench $(ARGS)

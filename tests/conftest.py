@@ -182,6 +182,7 @@ def _find_chromium() -> str | None:
 
 PROGRAMS: dict[str, Callable[[], str | None]] = {
     "chromium": _find_chromium,
+    "gettext": lambda: shutil.which("xgettext") and shutil.which("msgfmt"),
     "postgresql": _find_postgresql,
     "prometheus": lambda: shutil.which("prometheus"),
 }
