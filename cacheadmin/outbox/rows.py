@@ -6,13 +6,14 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from cacheadmin.conf import config, replicas
+from cacheadmin.conf import config, on_change, replicas
 from cacheadmin.exceptions import InvalidTarget
 from cacheadmin.models import Intent
 from cacheadmin.targets import ALL, Target
@@ -54,14 +55,26 @@ class Delivery:
 
 def keeps_rows(connection: BaseDatabaseWrapper, setting: Sequence[str] = ("durable",)) -> bool:
     """Say whether intents are written to this database: as the settings say, where our table is."""
-    if config().outbox not in setting or connection.alias in replicas():
+    if config().outbox not in setting or connection.alias in _lagging():
         return False
     return own_sql.has_table(connection, TABLE)
 
 
+@cache
+def _lagging() -> frozenset[str]:
+    return replicas()
+
+
+@on_change
+def forget() -> None:
+    """Ask the settings anew which databases lag, and write statements anew."""
+    _lagging.cache_clear()
+    _inserts.clear()
+
+
 def databases(aliases: Iterable[str] | None = None) -> list[str]:
     """Return which databases (of some, or all) have our table; replicas aside."""
-    lagging = replicas()
+    lagging = _lagging()
     chosen = connections if aliases is None else aliases
     return [alias for alias in chosen if alias not in lagging and own_sql.has_table(connections[alias], TABLE)]
 
@@ -75,25 +88,33 @@ def _prepared(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> tuple[
     return columns, params
 
 
+_inserts: dict[tuple[str, str], tuple[str, list[Any]]] = {}
+"""(database alias, vendor) -> the statement and the values that every new row has."""
+
+
 def insert(connection: BaseDatabaseWrapper, delivery: Delivery, delay: dt.timedelta = DUE_AFTER) -> int:
     """Write an intent and return its id. Cost: one statement, uncounted."""
     now = timezone.now()
-    values = {
-        "created": now,
-        "due": now + delay,
-        "payload": delivery.to_json(),
-        "state": Intent.State.PENDING,
-        "attempts": 0,
-        "error": "",
-        "delivered_to": {},
-    }
-    columns, params = _prepared(connection, values)
+    _, own = _prepared(connection, {"created": now, "due": now + delay, "payload": delivery.to_json()})
+    known = _inserts.get((connection.alias, connection.vendor))
+    if known is None:
+        known = _inserts[connection.alias, connection.vendor] = _statement(connection)
+    sql, common = known
+    if sql.endswith("RETURNING id"):
+        return int(own_sql.fetch(connection, sql, [*own, *common])[0][0])
+    return own_sql.insert(connection, sql, [*own, *common], TABLE, "id")
+
+
+def _statement(connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    state = Intent.State.PENDING
+    names, common = _prepared(connection, {"state": state, "attempts": 0, "error": "", "delivered_to": {}})
     quote = connection.ops.quote_name
-    places = ", ".join(["%s"] * len(params))
-    sql = f"INSERT INTO {quote(TABLE)} ({', '.join(columns)}) VALUES ({places})"  # noqa: S608
+    columns = ", ".join([*map(quote, ("created", "due", "payload")), *names])
+    places = ", ".join(["%s"] * (3 + len(common)))
+    sql = f"INSERT INTO {quote(TABLE)} ({columns}) VALUES ({places})"  # noqa: S608
     if connection.features.can_return_columns_from_insert and connection.vendor != "oracle":
-        return int(own_sql.fetch(connection, f"{sql} RETURNING {quote('id')}", params)[0][0])
-    return own_sql.insert(connection, sql, params, TABLE, "id")
+        sql += " RETURNING id"
+    return sql, common
 
 
 def change(connection: BaseDatabaseWrapper, ids: Sequence[int], values: dict[str, Any]) -> int:
