@@ -22,17 +22,20 @@ FILES = {
     "test_outbox": 25,
     "test_dispatch": 10,
     "test_races": 60,
+    "only_on_postgres": 18,
 }
-"""Test files that run on PostgreSQL as they do on SQLite, and fewer tests than each of them holds."""
+"""Test files that run on PostgreSQL, the last only there, and a few tests fewer than each of them holds."""
 
 # One makes a file of SQLite for itself; the other's workers keep nothing in a database.
 ELSEWHERE = "not patient_writer_of_sqlite and not eight_processes"
 
 
 @pytest.mark.parametrize(
-    "files", [["test_writes"], ["test_transactions", "test_outbox", "test_dispatch", "test_races"]]
+    "files",
+    [["test_writes"], ["test_transactions", "test_outbox", "test_dispatch", "test_races"], ["only_on_postgres"]],
+    ids=["writes", "transactions", "what only it has"],
 )
-def test_what_is_tested_on_sqlite_holds_on_postgresql(files: list[str], postgres: Postgres) -> None:
+def test_what_speaks_of_the_database_holds_on_postgresql(files: list[str], postgres: Postgres) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", ELSEWHERE]
     outer = ("PYTEST_", "COV_", "COVERAGE_", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
     ran = subprocess.run(

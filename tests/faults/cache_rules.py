@@ -6,6 +6,7 @@ ANY = ["create", "update", "delete", "m2m"]
 
 rules = [
     Rule("rows", model="faults.Row", tenant="tenant", targets=["group:rows"]),
+    Rule("labels", model="faults.Label", tenant="tenant", targets=["group:labels", "tag:label:{pk}"]),
     Rule("things", model="faults.Thing", tenant="tenant", events=ANY, targets=["group:things"]),
     # What belongs to a thing moves with it, and is not written then.
     Rule("moves", model="faults.Thing", tenant="tenant", fields=["tenant"], targets=["group:makings", "group:marks"]),

@@ -76,6 +76,15 @@ ALL = (
         databases=("sqlite", "postgres"),
     ),
     Scenario(
+        "bulk",
+        _of("bulk", "bulk"),
+        short=40_000,
+        long=1_000_000,
+        must=("unbounded", "scattered", "stale"),
+        watches=("collapsing",),
+        databases=("sqlite", "postgres"),
+    ),
+    Scenario(
         "nesting",
         _of("nested", "nesting"),
         short=200,

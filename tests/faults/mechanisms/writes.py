@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from cacheadmin.writes import cursors, quick
+from cacheadmin.writes import compilers, cursors, images, inserting, looks, quick, touching
 from cacheadmin.writes.statements import Statement
-from cacheadmin.writes.touching import Changed
 
 from .registry import mechanism
 
@@ -19,4 +18,11 @@ def net_at_the_cursor() -> None:
 def both_tenants() -> None:
     """A row that moves is invalidated where it comes from, and not where it goes to."""
     quick._key = lambda *_: None  # each UPDATE goes the slow way
-    Changed._new = lambda self, old: []
+    touching.Changed._new = lambda self, old: []
+
+
+@mechanism
+def collapsing() -> None:
+    """However many rows a transaction writes, each is known one by one."""
+    for module in (compilers, images, inserting, looks, quick):
+        module.MOST_ROWS = 10**9
