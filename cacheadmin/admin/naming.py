@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from cacheadmin.preview.values import visible
+from cacheadmin.preview.values import escaped
 from cacheadmin.targets import All, Target
 from cacheadmin.tenancy import tenancy
 
@@ -27,7 +27,7 @@ def tenant_labels(tenants: Iterable[str | None]) -> dict[str | None, str]:
     """
     wanted = [tenant for tenant in dict.fromkeys(tenants) if tenant is not None]
     found = tenancy().labels(wanted) if wanted else {}
-    labels: dict[str | None, str] = {tenant: visible(found.get(tenant) or tenant) for tenant in wanted}
+    labels: dict[str | None, str] = {tenant: escaped(found.get(tenant) or tenant) for tenant in wanted}
     labels[None] = shared_label()
     return labels
 
@@ -74,7 +74,7 @@ def thing(targets: Sequence[Target]) -> str:
 
 def name_to_type(targets: Sequence[Target]) -> str:
     """Return what a person must type before a wide act, as it is shown: the name of who is hit, else of what."""
-    return visible(_name_of(targets))
+    return escaped(_name_of(targets))
 
 
 def _name_of(targets: Sequence[Target]) -> str:

@@ -17,7 +17,7 @@ from cacheadmin.stats import Mark
 SMALL: Final = ("latency", "memory", "invalidations")
 """Charts that stand below the table."""
 
-_UNITS: Final = ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
+_SCALES: Final = (1 << 30, 1 << 20, 1 << 10)
 
 
 LEAST_POINTS: Final = 16
@@ -76,7 +76,8 @@ def latency(series: Series) -> Chart:
 def memory(series: Series) -> Chart:
     """Memory of all servers, from zero to their limit."""
     known = [used for used in series.used_bytes if used is not None]
-    scale, unit = next(((s, u) for s, u in _UNITS if s <= (series.limit_bytes or max(known, default=0))), _UNITS[-1])
+    scale = next((scale for scale in _SCALES if scale <= (series.limit_bytes or max(known, default=0))), _SCALES[-1])
+    unit = formats.size(scale).partition("\xa0")[2]
     title = _("Memory, %(unit)s") % {"unit": unit}
     if series.limit_bytes:
         limit = formats.number(round(series.limit_bytes / scale, 1), 0 if series.limit_bytes % scale == 0 else 1)

@@ -15,6 +15,8 @@ TEXT_LIMIT: Final = 120
 NAME_LIMIT: Final = 200
 DIGIT_BITS: Final = 4096
 """Python refuses to write longer integers in decimals (4,300 digits), and nobody would read them."""
+NO_BREAK: Final = "\u00a0\u202f"
+"""The spaces before a colon or a unit, and within numbers; they print as a space does."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,28 +84,33 @@ def dotted(value: object) -> str:
     return value.dotted if isinstance(value, Name) else ""
 
 
-def visible(text: str) -> str:
+def escaped(text: str) -> str:
     """Return `text` with all that does not print (controls, bidi overrides, half surrogates) as escapes."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def visible(text: str) -> str:
+    """Return a sentence as `escaped` does, its no-break spaces kept: in some languages every other sentence has one."""
+    return escaped(text) if text.isascii() else "".join(c if c in NO_BREAK else escaped(c) for c in text)
+
+
 def visible_lines(text: str) -> str:
-    """Return `text` as `visible` does, its line breaks and tabs kept."""
+    """Return `text` as `escaped` does, its line breaks and tabs kept."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def clip(text: str, limit: int = NAME_LIMIT) -> str:
-    """Return at most `limit` characters of `text`, made visible."""
-    return visible(text) if len(text) <= limit else visible(text[:limit]) + "…"
+    """Return at most `limit` characters of `text`, what does not print as escapes."""
+    return escaped(text) if len(text) <= limit else escaped(text[:limit]) + "…"
 
 
 def write(value: object) -> str:
     """Write a scalar on one line, as Python would, with double quotes and at most `TEXT_LIMIT` characters of it."""
     if isinstance(value, str):
         body = value[:TEXT_LIMIT].replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{visible(body)}"' + _rest(len(value), "characters")
+        return f'"{escaped(body)}"' + _rest(len(value), "characters")
     if isinstance(value, bytes):
         body = repr(b'"' + value[:TEXT_LIMIT])[3:-1].replace('"', '\\"').replace("\\'", "'")
         return f'b"{body}"' + _rest(len(value), "bytes")
