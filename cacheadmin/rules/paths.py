@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.db.models import Field, ForeignKey, Model
+from django.utils.translation import gettext as _
 
 from cacheadmin.exceptions import InvalidRule
 from cacheadmin.rules.rule import ALL_TENANTS, SHARED_DATA
@@ -49,14 +50,15 @@ def resolve(model: type[Model], path: str) -> tuple[Field[Any, Any], str]:
 
     Raises:  InvalidRule, naming the wrong part and the nearest that is right.
     """
-    first, _, rest = path.partition("__")
+    first, _separator, rest = path.partition("__")
     field = column(model, first)
     if field is None:
         raise InvalidRule(_unknown(model, first, path))
     if not rest:
         return field, ""
     if not isinstance(field, ForeignKey):
-        raise InvalidRule(f"{path!r}: {model._meta.label}.{first} is no foreign key, so {rest!r} cannot follow it.")
+        text = _("%(path)r: %(where)s is no foreign key, so %(rest)r cannot follow it.")
+        raise InvalidRule(text % {"path": path, "where": f"{model._meta.label}.{first}", "rest": rest})
     target = field.remote_field.model
     if column(target, rest) in field.foreign_related_fields:
         return field, ""
@@ -67,10 +69,12 @@ def resolve(model: type[Model], path: str) -> tuple[Field[Any, Any], str]:
 def _unknown(model: type[Model], name: str, path: str) -> str:
     where = f"{model._meta.label}.{name}"
     if name in relations_of(model) or any(name == r.name for r in model._meta.related_objects):
-        return f"{path!r}: {where} leads to many rows; a path follows foreign keys only."
+        text = _("%(path)r: %(where)s leads to many rows; a path follows foreign keys only.")
+        return text % {"path": path, "where": where}
     near = difflib.get_close_matches(name, names_of(model), n=1)
-    hint = f" Did you mean {near[0]}?" if near else f" Fields are {', '.join(names_of(model))}."
-    return f"{path!r}: field {where} does not exist.{hint}"
+    hint = _(" Did you mean %(name)s?") if near else _(" Fields are %(names)s.")
+    text = _("%(path)r: field %(where)s does not exist.") % {"path": path, "where": where}
+    return text + hint % {"name": near[0] if near else "", "names": ", ".join(names_of(model))}
 
 
 def tenant_path(model: type[Model], path: str) -> str:

@@ -48,19 +48,19 @@ def find_model(name: str | type[Model]) -> type[Model]:
     if len(found) == 1:
         return labels[found[0]]
     if found:
-        raise InvalidRule(f"There are several models {name!r}: {', '.join(sorted(found))}. Say which.")
+        text = _("There are several models %(name)r: %(found)s. Say which.")
+        raise InvalidRule(text % {"name": name, "found": ", ".join(sorted(found))})
     written = [label for label, model in labels.items() if not model._meta.auto_created]
     near = _nearest(name, written, lambda label: label if "." in name else label.split(".")[1])
-    raise InvalidRule(
-        f"There is no model {name!r}." + (f" Did you mean {near}?" if near else " Write app_label.Model.")
-    )
+    hint = _(" Did you mean %(name)s?") % {"name": near} if near else _(" Write app_label.Model.")
+    raise InvalidRule(_("There is no model %(name)r.") % {"name": name} + hint)
 
 
 def _nearest(name: str, labels: Iterable[str], part: object = None) -> str:
     text = part if callable(part) else str
     by_text = {text(label).casefold(): label for label in labels}
     near = difflib.get_close_matches(name.casefold(), by_text, n=3)[: 1 if "." in name else 3]
-    return " or ".join(by_text[match] for match in near)
+    return _(" or ").join(by_text[match] for match in near)
 
 
 def validate(rule: Rule, taken: Iterable[str] = ()) -> list[Problem]:

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from cacheadmin.admin import acts, formats, runs
 from cacheadmin.admin.access import Access
@@ -80,7 +80,7 @@ class RunDetail(Page):
         permission = "clear_alias" if row.kind == Activity.Kind.CLEAR else "warm"
         return self.render(
             capfirst(acts.one_line(row.what or str(row))),
-            crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(_("Run"))],
+            crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(pgettext("a long deed", "Run"))],
             run=row,
             shown=shown,
             may_cancel=shown["state"] == "running" and permission == "warm" and self.access.may("warm"),
