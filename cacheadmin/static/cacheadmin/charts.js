@@ -87,7 +87,7 @@ function options(plot, spec) {
       {
         ...axis, size: 44, space: 34, incrs: spec.unit === "%" ? [25] : undefined,
         grid: { stroke: theme("--hairline-color", "#e8e8e8"), width: 1 },
-        values: (u, splits) => splits.map((s) => whole.format(s) + (spec.unit === "%" ? "%" : "")),
+        values: (u, splits) => splits.map((s) => whole.format(s) + (spec.unit === "%" ? spec.lines[0].unit : "")),
       },
     ],
     series: [{}, ...order(spec).map(series)],
