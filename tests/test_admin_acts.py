@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from cacheadmin import browser, connections, outbox
 from cacheadmin.admin import asking, ids, runs
+from cacheadmin.connections import links
 from cacheadmin.models import Activity, Intent
 from cacheadmin.store import store
 from cacheadmin.targets import ALL, Target
@@ -205,7 +206,7 @@ def test_line_breaks_in_names_and_reasons_do_not_reach_the_logs(admin, filled):
 @pytest.fixture
 def away(monkeypatch):
     def leave():
-        monkeypatch.setattr(connections, "server_url", lambda alias: "redis://127.0.0.1:1/0")
+        monkeypatch.setattr(links, "server_url", lambda alias: "redis://127.0.0.1:1/0")
         connections.forget_links()
 
     yield leave

@@ -10,8 +10,10 @@ from django import template
 from django.template.loader import render_to_string
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import ngettext
 
 from cacheadmin.admin import formats, words
+from cacheadmin.admin.shown_values import fitting
 from cacheadmin.preview.values import visible
 
 register = template.Library()
@@ -27,6 +29,16 @@ register.filter("cacheadmin_size", formats.size)
 register.filter("cacheadmin_rate", formats.rate)
 register.filter("cacheadmin_clock", formats.clock)
 register.filter("cacheadmin_epoch", formats.epoch)
+
+
+@register.filter
+def cacheadmin_fitting(text: str) -> str:
+    """Return as much of a value as may stand on a page, and say how much was left out."""
+    shown, more = fitting(text)
+    if not more:
+        return shown
+    said = ngettext("… %(n)s more character", "… %(n)s more characters", more) % {"n": formats.number(more)}
+    return f"{shown}\n{said}"
 
 
 @register.simple_tag

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser
-from cacheadmin.admin import acts, formats, history, ids, naming, story
+from cacheadmin.admin import acts, formats, history, ids, naming, shown_values, story
 from cacheadmin.admin.dropping import rules_for
 from cacheadmin.admin.masks import mask
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
@@ -42,7 +42,7 @@ class ScopeRow:
 
 
 def preview_of(view: EntryView) -> Preview:
-    """Return a value as far as it can be shown without running it."""
+    """Return a value as far as it can be compared without running it."""
     return inspect(view.payload, total_bytes=view.payload_bytes, mask=mask())
 
 
@@ -99,7 +99,7 @@ class EntryDetail(Page):
             notes=self._notes(view, result),
             verdict=_verdict(view) if result is None else "",
             view=view,
-            preview=preview_of(view) if self.access.may_view_values else None,
+            preview=shown_values.preview_of(view.payload, view.payload_bytes) if self.access.may_view_values else None,
             shown=shown if shown in VIEWS else "tree",
             views=VIEWS,
             facts=_facts(view),

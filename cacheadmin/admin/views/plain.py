@@ -10,12 +10,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
 from cacheadmin import browser
-from cacheadmin.admin import formats, ids, naming, paging
-from cacheadmin.admin.masks import mask
+from cacheadmin.admin import formats, ids, naming, paging, shown_values
 from cacheadmin.admin.pages import Crumb, Page
 from cacheadmin.admin.views.entries import crumbs_to, expires_text
 from cacheadmin.browser import PlainKey, PlainPage
-from cacheadmin.preview import inspect
 from cacheadmin.targets import Target
 
 LONGEST_KEY = 1500
@@ -129,7 +127,7 @@ class PlainDetail(Page):
             return self.render(title, crumbs=crumbs, template="cacheadmin/message.html", status=404, text=text)
         row = value.row
         is_string = row.type_name == "string" and self.access.may_view_values
-        preview = inspect(value.payload, total_bytes=row.size_bytes, mask=mask()) if is_string else None
+        preview = shown_values.preview_of(value.payload, row.size_bytes) if is_string else None
         shown = request.GET.get("value", "tree")
         facts = [
             (pgettext("of a key", "Type"), row.type_name),
