@@ -7,6 +7,7 @@ django-redis' own name and behaviour. While the server is away, reads miss and w
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import re
 import time
@@ -35,6 +36,8 @@ from .keys import Entry, logical, unescape
 from .scoped import ScopedKeys
 from .store import RedisStore, store
 from .targets import Target, glob
+
+logger = logging.getLogger("cacheadmin")
 
 _gets: Final = django_cache_get_total.labels(backend="redis")
 _hits: Final = django_cache_hits_total.labels(backend="redis")
@@ -127,7 +130,7 @@ class RedisCache(DjangoRedisCache):
         try:
             return self.client.decode(raw)
         except Exception as error:  # noqa: BLE001 - whatever the serializer raises for foreign bytes: a miss
-            invalidation.logger.warning("A plain value cannot be decoded (%s).", type(error).__name__)
+            logger.warning("A plain value cannot be decoded (%s).", type(error).__name__)
             return _MISSING
 
     def get_many(self, keys: Iterable[Any], version: int | None = None, client: Any = None) -> dict[Any, Any]:
@@ -406,7 +409,7 @@ class RedisCache(DjangoRedisCache):
         try:
             yield from self._found(scoped, chosen)
         except CacheAway as error:
-            invalidation.logger.warning("The keys cannot be listed: %s", error)
+            logger.warning("The keys cannot be listed: %s", error)
 
     @staticmethod
     def _found(scoped: ScopedKeys, chosen: re.Pattern[str]) -> Iterator[str]:

@@ -340,7 +340,7 @@ class TestDatabaseAway:
 
 class TestRedisAway:
     def test_recorded_is_exit_code_3(self, away, monkeypatch, capsys):
-        monkeypatch.setattr(invalidation, "_keep", lambda result: True)
+        monkeypatch.setattr(invalidation.asking, "_keep", lambda result: True)
         with pytest.raises(CommandError, match=r"Redis does not answer\. Recorded: everything of tenant 1") as raised:
             call_command("cache_invalidate", "--noinput", "--tenant", "1", "--format", "json")
         assert raised.value.returncode == 3
@@ -349,7 +349,7 @@ class TestRedisAway:
         assert Activity.objects.get().state == "waiting"
 
     def test_not_even_recorded_is_exit_code_1(self, away, monkeypatch):
-        monkeypatch.setattr(invalidation, "_keep", None)
+        monkeypatch.setattr(invalidation.asking, "_keep", None)
         with pytest.raises(CommandError, match=r"Not invalidated: everything of tenant 1.*Try again") as raised:
             call_command("cache_invalidate", "--noinput", "--tenant", "1")
         assert raised.value.returncode == 1
@@ -361,7 +361,7 @@ class TestRedisAway:
 
     def test_one_alias_away_is_not_everything_away(self, settings, monkeypatch):
         """Its part waits; whoever retries does the others again, in order."""
-        monkeypatch.setattr(invalidation, "_keep", lambda result: True)
+        monkeypatch.setattr(invalidation.asking, "_keep", lambda result: True)
         settings.CACHES = settings.CACHES | {"api": settings.CACHES["api"] | {"LOCATION": "redis://127.0.0.1:1/3"}}
         with pytest.raises(CommandError) as raised:
             call_command("cache_invalidate", "--noinput", "--tenant", "1")

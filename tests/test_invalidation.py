@@ -636,7 +636,7 @@ def away(fresh_server):
 
 
 def test_without_anybody_who_keeps_it_an_undelivered_invalidation_has_failed(away, monkeypatch) -> None:
-    monkeypatch.setattr(invalidation, "_keep", None)
+    monkeypatch.setattr(invalidation.asking, "_keep", None)
     with captured_invalidations() as captured:
         result = invalidate_tenant_cache(5)
     assert (result.state, result.is_done, result.pending) == ("failed", False, (Target("tenant", "", "5"),))
@@ -647,14 +647,14 @@ def test_without_anybody_who_keeps_it_an_undelivered_invalidation_has_failed(awa
 @pytest.mark.parametrize("kept", [True, False])
 def test_keeper_says_whether_it_waits(away, monkeypatch, kept: bool) -> None:
     asked: list[invalidation.Invalidation] = []
-    monkeypatch.setattr(invalidation, "_keep", lambda result: asked.append(result) or kept)
+    monkeypatch.setattr(invalidation.asking, "_keep", lambda result: asked.append(result) or kept)
     assert invalidate_cache("a:*").state == ("waiting" if kept else "failed")
     assert asked[0].pending == tuple(from_pattern("a:*"))
 
 
 def test_delete_while_the_server_is_away_is_kept(away, monkeypatch) -> None:
     asked: list[invalidation.Invalidation] = []
-    monkeypatch.setattr(invalidation, "_keep", lambda result: bool(asked.append(result)) or True)
+    monkeypatch.setattr(invalidation.asking, "_keep", lambda result: bool(asked.append(result)) or True)
     long = "tenant:5:list:" + "x" * 50
     assert caches["default"].delete(long) is False
     assert [result.targets for result in asked] == [(Target("key", "list:" + "x" * 50, "5", "default"),)]

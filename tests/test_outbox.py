@@ -45,6 +45,7 @@ class Redis:
 def server(monkeypatch):
     stand_in = Redis()
     monkeypatch.setattr(invalidation, "deliver", stand_in.deliver)
+    monkeypatch.setattr(invalidation.asking, "deliver", stand_in.deliver)
     monkeypatch.setattr(delivery, "_listeners", [])
     return stand_in
 

@@ -71,8 +71,8 @@ def two_passes() -> None:
 @mechanism
 def order_of_places() -> None:
     """What is computed of others is invalidated before them."""
-    rank = invalidation.rank
-    invalidation.rank = lambda alias: -rank(alias)
+    rank = invalidation.planning.rank
+    invalidation.planning.rank = lambda alias: -rank(alias)
 
 
 @mechanism
