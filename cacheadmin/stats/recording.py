@@ -295,8 +295,9 @@ class Recorder:
 
 
 def _take_counts(shard: _Shard, delta: Delta) -> None:
-    # list(dict.items()) is one step under the GIL: the owner may be adding cells meanwhile.
-    for cell, numbers in list(shard.counts.items()):
+    # dict.copy() is one step under the GIL, and list(dict.items()) is not: it makes pairs, hence room for the garbage
+    # collector, whose finalizers let the owner go on adding cells.
+    for cell, numbers in shard.counts.copy().items():
         now = numbers.copy()
         before = shard.seen.get(cell)
         if now == before or (before is None and not any(now)):
@@ -312,7 +313,7 @@ def _take_counts(shard: _Shard, delta: Delta) -> None:
 
 
 def _take_numbers(counted: dict[_K, int], seen: dict[_K, int], into: dict[_K, int]) -> None:
-    for kind, count in list(counted.items()):
+    for kind, count in counted.copy().items():
         if added := count - seen.get(kind, 0):
             seen[kind] = count
             into[kind] = into.get(kind, 0) + added

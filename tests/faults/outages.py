@@ -7,7 +7,7 @@ import random
 import signal
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
@@ -29,6 +29,7 @@ from faults.crashes import TENANTS, WRITES, judge, newest, versions
 from faults.models import Row
 from faults.proxy import Proxy, caches_behind
 
+NARROW_WRITES = (crashes.by_save, crashes.by_update)
 MODES = ("refused", "black-holed", "hung", "stopped", "full")
 """The first three are the wire's; `stopped` is the server itself (SIGSTOP)."""
 OUTAGE_SECONDS = (0.3, 2.5)
@@ -36,6 +37,21 @@ PAUSE_SECONDS = 0.004
 TIMEOUT_MS = 100
 MOST_ADDED_MS = 1.0
 LONGEST_BACKLOG_SECONDS = 30
+
+
+class Written:
+    """Whose rows are written during an outage, and how; what else is cached outlives it, unless raw SQL is among it."""
+
+    tenants: Sequence[int] = TENANTS
+    others: Sequence[int] = TENANTS
+    ways: Sequence[Callable[[int], object]] = WRITES
+
+    @classmethod
+    def choose(cls, chance: random.Random) -> None:
+        """Take half of the tenants, and mostly ways that concern only them."""
+        cls.tenants = chance.sample(TENANTS, k=len(TENANTS) // 2)
+        cls.others = [tenant for tenant in TENANTS if tenant not in cls.tenants]
+        cls.ways = chance.choice((WRITES, NARROW_WRITES, NARROW_WRITES))
 
 
 class Attempts:
@@ -66,13 +82,14 @@ def outage(asked: Asked) -> Outcome:
             mode = MODES[number % len(MODES)]
             for tenant in TENANTS:
                 newest(tenant)
+            Written.choose(chance)
             with broken(proxy, server, mode):
                 without_a_server(chance, outcome, mode, added)
                 waiting = list(Intent.objects.filter(state=Intent.State.PENDING).values_list("pk", flat=True))
             back_at, mended = timezone.now(), time.monotonic()
             until_nothing_waits(outcome, mode)
             if waiting:
-                lags += [1000 * max(0.0, *(at - mended for at in Attempts.drained.values()))] * len(waiting)
+                lags += [1000 * max([0.0, *(at - mended for at in Attempts.drained.values())])] * len(waiting)
             done = Intent.objects.filter(pk__in=waiting, delivered_at__isnull=False)
             marked += [1000 * (at - back_at).total_seconds() for at in done.values_list("delivered_at", flat=True)]
             judge(outcome, dict.fromkeys(TENANTS, f"the server was {mode}"))
@@ -122,7 +139,7 @@ def write_while_draining(chance: random.Random, other: ThreadPoolExecutor) -> No
 
     def write() -> None:
         with suppress(Row.DoesNotExist):
-            crashes.by_update(chance.choice(TENANTS))
+            crashes.by_update(chance.choice(Written.others))
         connection.close()
 
     def then_write(alias: str, has_changed: bool) -> bool:
@@ -174,8 +191,9 @@ def without_a_server(chance: random.Random, outcome: Outcome, mode: str, added: 
     begun, connects, timed_out = time.monotonic(), Attempts.connects, Attempts.timed_out
     ends_at = begun + chance.uniform(*OUTAGE_SECONDS)
     while time.monotonic() < ends_at:
-        tenant, what = chance.choice(TENANTS), chance.random()
-        act: Callable[[int], Any] = chance.choice(WRITES) if what < 0.3 else plain if what < 0.4 else newest
+        what = chance.random()
+        tenant = chance.choice(Written.tenants if what < 0.3 else TENANTS)
+        act: Callable[[int], Any] = chance.choice(Written.ways) if what < 0.3 else plain if what < 0.4 else newest
         called = time.monotonic()
         try:
             value = act(tenant)
