@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.utils import OperationalError
 from django.utils import timezone
 
-from cacheadmin import ALL, Rule, Target, invalidation, outbox, rules
+from cacheadmin import ALL, Rule, Target, invalidation, outbox, rules, transactions
 from cacheadmin.conf import in_tests
 from cacheadmin.invalidation import Invalidation, request
 from cacheadmin.models import Intent, InvalidationRule
@@ -329,6 +329,41 @@ class TestRuleEdits:
         assert now.payload["targets"] == again.payload["targets"]
         assert again.due - again.created == dt.timedelta(seconds=2)
         assert server.asked == [[Target("prefix", "branch", ALL)]]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestDeferredTransactions:
+    """SQLite refuses a transaction that has read and then writes, if marking rows came between."""
+
+    @pytest.fixture
+    def looks(self, monkeypatch):
+        looks = []
+        monkeypatch.setattr(relay, "_is_deferred", lambda connection: True)
+        monkeypatch.setattr(relay.transactions, "any_begun", lambda: looks.append(1) or len(looks) < 5)
+        return looks
+
+    def test_the_relay_waits_while_this_process_has_one_open(self, looks):
+        relay._let_others_finish()
+        assert len(looks) == 5
+
+    def test_but_not_for_long(self, looks, monkeypatch):
+        monkeypatch.setattr(relay, "PATIENCE_SECONDS", 0.0)
+        relay._let_others_finish()
+        assert len(looks) == 1
+
+    def test_nor_where_transactions_begin_with_their_lock(self, looks, monkeypatch):
+        monkeypatch.setattr(relay, "_is_deferred", lambda connection: False)
+        relay._let_others_finish()
+        assert looks == []
+
+    def test_an_open_transaction_of_any_thread_is_known(self):
+        seen = []
+        with transaction.atomic():
+            Tenant.objects.count()
+            looking = threading.Thread(target=lambda: seen.append(transactions.any_begun()))
+            looking.start()
+            looking.join()
+        assert seen == [True]
 
 
 class TestTheThread:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from cacheadmin import transactions
 from cacheadmin.conf import config, in_tests
 from cacheadmin.models import Intent
 from cacheadmin.outbox import delivery, rows
@@ -31,6 +32,7 @@ GATHER_SECONDS: Final = 0.1
 """How long done rows are gathered before they are marked: well within the 500 ms after which relays take them."""
 RELAY_SECONDS: Final = 1.0
 OWN_SECONDS: Final = rows.DUE_AFTER.total_seconds() + 0.05
+PATIENCE_SECONDS: Final = 0.3
 LONGEST_PAUSE_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 60.0
 
@@ -191,6 +193,26 @@ def _has_thread(connection: Any) -> bool:
     return not (connection.vendor == "sqlite" and connection.is_in_memory_db())
 
 
+def _let_others_finish() -> None:
+    """
+    Where SQLite's transactions begin without a lock, wait until this process has none open, 300 ms at most.
+
+    One that has read and then writes is refused if anybody has written since, as marking rows would.
+    """
+    if not any(_is_deferred(connections[alias]) for alias in connections):
+        return
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while transactions.any_begun() and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def _is_deferred(connection: Any) -> bool:
+    if connection.vendor != "sqlite" or not _has_thread(connection):
+        return False
+    mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode")
+    return str(mode or "DEFERRED").upper() == "DEFERRED"
+
+
 class Relay:
     """The thread of this process, started when first woken."""
 
@@ -234,6 +256,7 @@ class Relay:
             if self._thread is not threading.current_thread():
                 return
             try:
+                _let_others_finish()
                 flush()
                 at_once, self._at_once = self._at_once or is_due, False
                 if not at_once and time.monotonic() - relayed_at < RELAY_SECONDS:

@@ -9,6 +9,7 @@ A transaction is *real* unless every block around it is a `TestCase`'s own. Leav
 from cacheadmin.transactions.ends import install, on_end, settle, uninstall
 from cacheadmin.transactions.state import (
     Pending,
+    any_begun,
     defer,
     in_transaction,
     is_open,
@@ -24,6 +25,7 @@ from cacheadmin.transactions.state import (
 
 __all__ = [
     "Pending",
+    "any_begun",
     "defer",
     "in_transaction",
     "install",

@@ -109,6 +109,11 @@ def note_autocommit(connection: BaseDatabaseWrapper) -> None:
         _begun.add(id(state_of(connection)))
 
 
+def any_begun() -> bool:
+    """Whether any thread of this process may be in a transaction. Cost: a look at a set."""
+    return bool(_begun)
+
+
 def state_of(connection: BaseDatabaseWrapper) -> State:
     """Return what is known about a connection."""
     state: State | None = getattr(connection, ATTRIBUTE, None)
