@@ -36,15 +36,16 @@ ELSEWHERE = "not patient_writer_of_sqlite and not eight_processes"
     ids=["writes", "transactions", "what only it has"],
 )
 def test_what_speaks_of_the_database_holds_on_postgresql(files: list[str], postgres: Postgres) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", ELSEWHERE]
+    command = [sys.executable, *["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "quick_flush", "-k"], ELSEWHERE]
     outer = ("PYTEST_", "COV_", "COVERAGE_", "REDIS_URL", "DJANGO_SETTINGS_MODULE")
+    here = {"SHOP_DB": postgres.create(), "PYTHONPATH": os.fspath(ROOT / "tests")}
     ran = subprocess.run(
         [*command, *(f"tests/{name}.py" for name in files)],
         cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if not k.startswith(outer)} | {"SHOP_DB": postgres.create()},
+        env={k: v for k, v in os.environ.items() if not k.startswith(outer)} | here,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout[-10_000:] + ran.stderr[-2_000:]
