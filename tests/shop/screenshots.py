@@ -6,6 +6,7 @@ The demo is started for it; `--url` takes one that runs already.
 
 import argparse
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -23,16 +24,23 @@ CONSOLE = "admin/cacheadmin/console/"
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 RULES = "admin/cacheadmin/invalidationrule/"
 RUBY = "Ruby & Co"
-# Name, who looks, page, links to follow from there, colour scheme, size of the window.
+# Name, who looks, page, links to follow from there (`!`: a button that begins so; none: the table's first), colour scheme, size of the window.
 SHOTS = (
     ("overview", "admin", f"{CONSOLE}?range=15m", (), "light", WIDE),
     ("overview-dark", "admin", f"{CONSOLE}?range=15m", (), "dark", WIDE),
     ("overview-phone", "admin", f"{CONSOLE}?range=15m", (), "light", PHONE),
+    ("tenants", "admin", f"{CONSOLE}tenants/", (), "light", WIDE),
     ("groups", "admin", f"{CONSOLE}tenants/", (RUBY,), "light", WIDE),
     ("entries", "admin", f"{CONSOLE}tenants/", (RUBY, "inventory_list"), "light", WIDE),
-    ("entry", "admin", f"{CONSOLE}tenants/", (RUBY, "inventory_list", "no arguments"), "light", WIDE),
+    ("entry", "admin", f"{CONSOLE}tenants/", (RUBY, "inventory_list", ""), "light", WIDE),
     ("confirm", "admin", f"{CONSOLE}tenants/", (RUBY, "Invalidate tenant…"), "light", WIDE),
+    ("run", "admin", f"{CONSOLE}tenants/", (RUBY, "Warm…", "!Warm "), "light", WIDE),
+    ("functions", "admin", f"{CONSOLE}functions/", (), "light", WIDE),
+    ("function", "admin", f"{CONSOLE}functions/", ("shop.inventory.inventory_list",), "light", WIDE),
     ("activity", "admin", f"{CONSOLE}activity/", (), "light", WIDE),
+    ("health", "admin", f"{CONSOLE}health/", (), "light", WIDE),
+    ("rules", "admin", RULES, (), "light", WIDE),
+    ("rules-import", "admin", f"{RULES}import/", (), "light", WIDE),
     ("rule-form", "admin", RULES, ("Override here",), "light", WIDE),
     ("shop", "ruby", "shops/ruby/", (), "light", WIDE),
 )
@@ -81,7 +89,13 @@ def take(url, chromium, directory):
                 page.click("main button")
                 page.goto(f"{url}{page_path}", wait_until="networkidle")
                 for link in links:
-                    page.locator("#content").get_by_role("link", name=link, exact=True).first.click()
+                    content = page.locator("#content")
+                    if link.startswith("!"):
+                        content.get_by_role("button", name=re.compile("^" + re.escape(link[1:]))).first.click()
+                    elif not link:
+                        content.locator("tbody a").first.click()
+                    else:
+                        content.get_by_role("link", name=link, exact=True).first.click()
                     page.wait_for_load_state("networkidle")
                 page.screenshot(path=directory / f"{name}.png")
                 print(f"{name}.png", flush=True)
