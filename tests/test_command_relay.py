@@ -119,6 +119,14 @@ def test_an_intent_for_an_alias_that_is_gone_is_reported(run, capsys):
     assert "1 invalidation cannot be delivered" in capsys.readouterr().err
 
 
+def test_what_was_given_up_is_taken_up_again_when_asked(run):
+    intent(Target("group", "relay_list", "1"), state="dead")
+    assert run()[1] == 0
+    assert Intent.objects.get().state == "dead"
+    assert run("--retry-dead") == ("Delivered 1 invalidation.\n", 0)
+    assert Intent.objects.get().state == "done"
+
+
 @pytest.mark.parametrize("interval", ["0", "x", "1e9"])
 def test_intervals_are_bounded(interval):
     with pytest.raises(CommandError, match=r"is no number of seconds|is not between"):

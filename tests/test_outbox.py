@@ -292,6 +292,18 @@ class TestRelay:
         assert "long gone is not configured any more" in Intent.objects.first().error
         assert [TARGET] in server.asked
 
+    def test_a_dead_row_is_delivered_once_its_alias_is_back(self, server, settings):
+        insert(Target("group", "a", "7", "newcomer"))
+        outbox.relay_once()
+        assert (states(), outbox.dead()) == (["dead"], 1)
+        assert outbox.retry_dead() == 1
+        assert outbox.relay_once().dead == 1  # it is not back yet
+        settings.CACHES = settings.CACHES | {"newcomer": settings.CACHES["query"]}
+        settings.CACHEADMIN = settings.CACHEADMIN | {"ALIASES": ["query", "default", "newcomer"]}
+        outbox.retry_dead()
+        assert outbox.relay_once().delivered == 1
+        assert (states(), outbox.dead(), outbox.retry_dead()) == (["done"], 0, 0)
+
     def test_old_done_rows_go(self, server):
         insert()
         outbox.relay_once()

@@ -1,7 +1,7 @@
 """Invalidations that outlive a crash and an outage: written with the data, delivered after it, retried until done."""
 
 from cacheadmin.outbox.delivery import EMPTIED, after_commit, before_commit, keep, on_delivered
-from cacheadmin.outbox.relay import RelayReport, pending, relay_once, reset, wake
+from cacheadmin.outbox.relay import RelayReport, dead, pending, relay_once, reset, retry_dead, wake
 from cacheadmin.outbox.reopening import drain
 from cacheadmin.outbox.rows import Delivery, Waiting, keeps_rows
 
@@ -12,6 +12,7 @@ __all__ = [
     "Waiting",
     "after_commit",
     "before_commit",
+    "dead",
     "drain",
     "keep",
     "keeps_rows",
@@ -19,5 +20,6 @@ __all__ = [
     "pending",
     "relay_once",
     "reset",
+    "retry_dead",
     "wake",
 ]

@@ -144,6 +144,25 @@ def pending() -> Waiting:
     return Waiting(memory + sum(w.count for w in found), oldest)
 
 
+def dead() -> int:
+    """Return how many rows were given up, in all databases: their alias is not configured. Cost: as `pending`."""
+    return sum(rows.dead(connections[alias]) for alias in rows.databases())
+
+
+def retry_dead() -> int:
+    """
+    Let rows that were given up be delivered after all, for example once their alias is configured again.
+
+    Those whose alias is still missing are given up again by the next pass.
+    Cost:    one statement a database, uncounted; the relay is woken.
+    Returns: how many there were.
+    """
+    revived = sum(rows.revive(connections[alias]) for alias in rows.databases())
+    if revived:
+        wake(at_once=True)
+    return revived
+
+
 # --- marking done ---------------------------------------------------------------------------------------------------
 
 _lock = threading.Lock()

@@ -135,6 +135,23 @@ def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int], identities: d
     change(connection, ids, {"state": Intent.State.DONE, "delivered_at": now, "delivered_to": identities, "error": ""})
 
 
+def dead(connection: BaseDatabaseWrapper) -> int:
+    """Return how many rows were given up. Cost: one query, uncounted."""
+    quote = connection.ops.quote_name
+    names, params = _prepared(connection, {"state": Intent.State.DEAD})
+    return int(own_sql.fetch(connection, f"SELECT COUNT(*) FROM {quote(TABLE)} WHERE {names[0]} = %s", params)[0][0])  # noqa: S608
+
+
+def revive(connection: BaseDatabaseWrapper) -> int:
+    """Let rows that were given up wait again, due now, and return how many. Cost: one statement, uncounted."""
+    again = {"state": Intent.State.PENDING, "due": timezone.now(), "attempts": 0, "error": ""}
+    columns, params = _prepared(connection, again)
+    where, state = _prepared(connection, {"state": Intent.State.DEAD})
+    assignments = ", ".join(f"{column} = %s" for column in columns)
+    sql = f"UPDATE {connection.ops.quote_name(TABLE)} SET {assignments} WHERE {where[0]} = %s"  # noqa: S608
+    return own_sql.run(connection, sql, [*params, *state])
+
+
 def prune(connection: BaseDatabaseWrapper) -> int:
     """Delete rows that have been done for long enough and return how many."""
     quote, state = connection.ops.quote_name, Intent.State.DONE

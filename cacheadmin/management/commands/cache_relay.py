@@ -24,10 +24,17 @@ class Command(CacheCommand):
         parser.add_argument(
             "--interval", type=_seconds, default=1.0, metavar="S", help="Seconds between two looks (default: 1)."
         )
+        parser.add_argument(
+            "--retry-dead",
+            action="store_true",
+            help="First take up what was given up because its cache alias was not configured.",
+        )
         self.add_format(parser)
 
     def handle(self, **options: Any) -> None:
         """Deliver."""
+        if options["retry_dead"]:
+            outbox.retry_dead()
         with stopping() as stop:
             if options["loop"]:
                 self._loop(stop, options["interval"])
