@@ -63,6 +63,6 @@ def lock_first(connection: BaseDatabaseWrapper, state: State, model: type[Model]
     if not (connection.in_atomic_block or not connection.get_autocommit()):
         return
     quote = connection.ops.quote_name
-    meta: Any = model._meta.concrete_model._meta  # a proxy has no columns of its own
-    table, key = quote(meta.db_table), quote(str(next(f.column for f in meta.local_concrete_fields)))
+    concrete: Any = model._meta.concrete_model  # a proxy has no columns of its own
+    table, key = quote(model._meta.db_table), quote(next(f.column for f in concrete._meta.local_concrete_fields))
     own_sql.run(connection, f"UPDATE {table} SET {key} = {key} WHERE 0")  # noqa: S608
