@@ -23,7 +23,7 @@ from faults.proxy import Proxy, caches_behind
 from server import Server
 
 SYNC_SECONDS = 10
-TRUSTED_SECONDS = 20
+TRUSTED_SECONDS = 90
 LOOKS = 10
 
 

