@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from bench import comparisons, report
@@ -14,11 +15,11 @@ from bench.peers import PEERS, VARIANTS
 from server import Server
 
 
-def run(names: list[str], *, quick: bool, here: bool = False) -> tuple[list[Table], dict[str, dict[str, str]]]:
+def reports(names: list[str], *, quick: bool, here: bool = False) -> Iterator[str]:
     """
-    Start the server and all workers and compare; `here` with those alone that this environment has.
+    Start the server and workers and compare; `here` with those peers alone that this environment has.
 
-    Returns: the tables, and the versions of each peer.
+    Yields the report after each comparison, so that one that fails late has not lost what was before.
     """
     peers = {
         name: peer.here() if here else peer for name, peer in (PEERS | VARIANTS).items() if not here or peer.is_here()
@@ -34,7 +35,8 @@ def run(names: list[str], *, quick: bool, here: bool = False) -> tuple[list[Tabl
             print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
             tables += comparisons.ALL[name](bench, quick=quick)
             print(f"{time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-        return tables, {name: worker.versions for name, worker in workers.started.items()}
+            versions = {name: worker.versions for name, worker in workers.started.items()}
+            yield report.render(tables, versions, quick=quick)
 
 
 def main() -> int:
@@ -45,17 +47,19 @@ def main() -> int:
     parser.add_argument(
         "--here", action="store_true", help="install nothing: peers that are not installed are left out"
     )
-    parser.add_argument("--write", type=Path, help="write the report to this file too")
+    parser.add_argument("--write", type=Path, help="write the report to this file too, after each comparison")
     options = parser.parse_args()
     names = options.only.split(",") if options.only else list(comparisons.ALL)
     if unknown := [name for name in names if name not in comparisons.ALL]:
         parser.error(f"no such comparison: {', '.join(unknown)}; there are {', '.join(comparisons.ALL)}")
     os.environ.pop("REDIS_URL", None)
-    tables, versions = run(names, quick=options.quick, here=options.here)
-    text = report.render(tables, versions, quick=options.quick)
-    sys.stdout.write(text)
-    if options.write:
-        options.write.write_text(text)
+    text = ""
+    try:
+        for text in reports(names, quick=options.quick, here=options.here):
+            if options.write:
+                options.write.write_text(text)
+    finally:
+        sys.stdout.write(text)
     return 0
 
 
