@@ -291,7 +291,7 @@ def test_plain_keys_are_listed_with_a_bound(admin, ruby):
     groups = admin.get(page("tenant_detail", ids.tenant_id(ruby)))
     assert "Plain keys written without a group default plain" in text_of(groups)
     text = text_of(admin.get(page("plain_list", ids.tenant_id(ruby), alias="default")))
-    assert f"tenant:{ruby}:list:7 string 5 min" in text
+    assert re.search(rf"tenant:{ruby}:list:7 string (5 min|4 min 5\d s)", text)
     assert "40 found." in text
 
 
@@ -546,7 +546,7 @@ def test_the_number_of_queries_does_not_grow_with_tenants_or_entries(admin, fill
         return len(queries)
 
     urls = [page("tenant_list"), pages_of(filled)["groups"], pages_of(filled)["entries"]]
-    few = [cost(url) for url in urls]
+    few = [cost(url) for url in urls + urls][len(urls) :]  # content types and permissions are known
     Tenant.objects.bulk_create(Tenant(name=f"T{i}", slug=f"t{i}") for i in range(120))
     for i in range(30):
         console_stock(filled, 10 + i)
