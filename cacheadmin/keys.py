@@ -48,12 +48,14 @@ def escape(part: str) -> str:
 
 
 def unescape(part: str) -> str:
-    """Return what `escape` was given. A digest is returned as it is: it cannot be undone."""
+    """Return what `escape` was given; a digest, and what no `escape` has made, as they are."""
     if part.startswith("~"):
         return part
-    return re.sub(rb"%([0-9A-F]{2})", lambda m: bytes([int(m[1], 16)]), part.encode("ascii", "replace")).decode(
-        "utf-8", "surrogatepass"
-    )
+    plain = re.sub(rb"%([0-9A-F]{2})", lambda m: bytes([int(m[1], 16)]), part.encode("ascii", "replace"))
+    try:
+        return plain.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # somebody else's key that looks like one of ours
+        return part
 
 
 @lru_cache(maxsize=8192)

@@ -421,3 +421,9 @@ def test_readable_arguments_are_readable_and_long_ones_are_digests() -> None:
     assert len(fingerprint(("x" * 10_000,), {})) == 23
     assert fingerprint(("x" * 30,), {}) == "'" + "x" * 30 + "'"
     assert fingerprint(("x" * 31,), {}).startswith("~")
+
+
+def test_a_key_that_only_looks_like_ours_is_read_without_an_error() -> None:
+    found = parse("site:1:{query:%B0}:v:%FF:x", "site:1", "query")
+    assert found is not None
+    assert (found.tenant, found.group, found.member) == ("%B0", "%FF", "x")
