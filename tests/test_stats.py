@@ -387,7 +387,7 @@ def test_numbers_stay_whole_where_a_double_would_be_written_with_an_exponent(clo
 
 
 def test_memory_of_a_thousand_tenants_and_twenty_groups_is_bounded(redis, clock):
-    """docs/metrics.md has the figures. All together read 1,500 times a second, which is an hour's worth in one flush."""
+    """docs/metrics.md has the figures. All together read 1,500 times a second: an hour's worth in one flush."""
     for tenant in range(1000):
         for group in range(20):
             name = ("default", f"inventory_list_{group}", str(10_000 + tenant))

@@ -24,7 +24,8 @@ CONSOLE = "admin/cacheadmin/console/"
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 RULES = "admin/cacheadmin/invalidationrule/"
 RUBY = "Ruby & Co"
-# Name, who looks, page, links to follow from there (`!`: a button that begins so; none: the table's first), colour scheme, size of the window.
+# Name, who looks, page, links to follow from there (`!`: a button that begins so; none: the table's first), colour
+# scheme, size of the window.
 SHOTS = (
     ("overview", "admin", f"{CONSOLE}?range=15m", (), "light", WIDE),
     ("overview-dark", "admin", f"{CONSOLE}?range=15m", (), "dark", WIDE),
