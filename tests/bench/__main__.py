@@ -35,7 +35,11 @@ def reports(names: list[str], *, quick: bool, here: bool = False) -> Iterator[st
             print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
             tables += comparisons.ALL[name](bench, quick=quick)
             print(f"{time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-            versions = {name: worker.versions for name, worker in workers.started.items()}
+            server_info = bench.client.info("server")
+            served = {
+                server_info.get("server_name", "redis"): server_info.get("valkey_version", server_info["redis_version"])
+            }
+            versions = {name: worker.versions for name, worker in workers.started.items()} | {"server": served}
             yield report.render(tables, versions, quick=quick)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -30,6 +31,8 @@ def render(tables: Sequence[Table], versions: dict[str, dict[str, str]], *, quic
         "system, with all that is done in the background.",
         "",
         f"Python {platform.python_version()}. " + "; ".join(_versions(versions)) + ".",
+        "",
+        f"Load average at the end of the run: {os.getloadavg()[2]:.1f} on {os.cpu_count()} cores.",
         "",
     ]
     targets = [target for table in tables for target in table.targets]
