@@ -6,11 +6,13 @@ import time
 
 import pytest
 import time_machine
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from cacheadmin import outbox
 from cacheadmin.admin import lines, summed, timeline
 from cacheadmin.admin.access import access_of
 from cacheadmin.admin.views.activity import SHOWN
@@ -159,6 +161,23 @@ def test_what_waits_comes_first_with_a_note(admin) -> None:
     response = admin.get(URL)
     assert ["held back" in line for line in table(response)] == [True, False]
     assert "1 invalidation waits for Redis since" in words(response)
+
+
+def test_what_was_given_up_is_said_and_tried_again_on_demand(admin, bound) -> None:
+    button = "Try again what was given up"
+    assert button not in words(admin.get(URL))
+    payload = {"targets": [Target("group", "stock", "1", "query").to_json()]}
+    Intent.objects.create(due=timezone.now(), payload=payload, state="dead")
+    page = words(admin.get(URL))
+    assert "1 invalidation was given up. They name a cache alias that is not managed any more." in page
+    assert button in page
+    assert button not in words(bound.get(URL))
+    answer = admin.post(reverse("admin:cacheadmin_activity_retry"), follow=True)
+    assert "1 invalidation is tried again." in words(answer)
+    assert Intent.objects.get().state == "pending"
+    assert outbox.relay_once().delivered == 1
+    assert button not in words(admin.get(URL))
+    assert LogEntry.objects.get().object_repr == "tried again: 1 invalidations"
 
 
 def test_names_cannot_become_markup(admin) -> None:

@@ -86,6 +86,8 @@ activity_list GET       | L   L   3   o   3   3   3   3   3   3   3   3   3   3 
     POST                | L   L   3   x   3   3   3   3   3   3   3   3   3   3   x   x   x   x   x   x   x   x   x
 data_activity GET       | L   L   3   o   3   3   3   3   3   3   3   3   3   3   o   o   o   o   o   o   o   o   o
     POST                | L   L   3   x   3   3   3   3   3   3   3   3   3   3   x   x   x   x   x   x   x   x   x
+activity_retry GET      | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   x   3   3   x   x   x   x   3
+    POST                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   >   3   3   4   4   4   >   3
 activity_detail GET     | L   L   3   4   3   3   3   3   3   3   3   3   3   3   o   o   o   o   o   4   4   o   o
     POST                | L   L   3   x   3   3   3   3   3   3   3   3   3   3   x   x   x   x   x   x   x   x   x
 run_detail GET          | L   L   3   4   3   3   3   3   3   3   3   3   3   3   o   o   o   o   o   4   4   o   o
@@ -185,6 +187,7 @@ def addresses(place):
         "cacheadmin_health": ([], {}, {}),
         "cacheadmin_activity_list": ([], {}, {}),
         "cacheadmin_data_activity": ([], {}, {}),
+        "cacheadmin_activity_retry": ([], {}, {}),
         "cacheadmin_activity_detail": ([place.run], {}, {}),
         "cacheadmin_run_detail": ([place.run], {}, {}),
         "cacheadmin_data_run": ([place.run], {}, {}),

@@ -44,6 +44,7 @@ PAGES: Final[tuple[tuple[str, type[Page], str], ...]] = (
     ("functions/<path:function>/", functions.FunctionDetail, "cacheadmin_function_detail"),
     ("health/", health.Health, "cacheadmin_health"),
     ("activity/", activity.ActivityList, "cacheadmin_activity_list"),
+    ("activity/retry/", activity.ActivityRetry, "cacheadmin_activity_retry"),
     ("data/activity/", activity.ActivityData, "cacheadmin_data_activity"),
     ("activity/<int:pk>/", activity.ActivityDetail, "cacheadmin_activity_detail"),
     ("runs/<int:pk>/", runs.RunDetail, "cacheadmin_run_detail"),

@@ -62,9 +62,9 @@ def rows_are_alive(facts: Facts) -> Iterator[Finding]:
                 why=_(
                     "They name a cache alias that is not managed any more. If it is used elsewhere, it is stale there."
                 ),
-                fix="python manage.py shell\n>>> from cacheadmin.models import Intent\n"
-                f'>>> {intents}.update(state="pending")  # '
+                fix="python manage.py cache_relay --retry-dead  # "
                 + _("once the alias is back")
+                + "\npython manage.py shell\n>>> from cacheadmin.models import Intent"
                 + f"\n>>> {intents}.delete()  # "
                 + _("if it never will be"),
                 since=found.oldest_dead.timestamp() if found.oldest_dead else None,

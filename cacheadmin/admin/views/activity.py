@@ -9,14 +9,15 @@ from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.forms import DateField
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from cacheadmin import browser
-from cacheadmin.admin import activity_rows, formats, history, lines, naming, paging, runs, timeline
+from cacheadmin import browser, outbox
+from cacheadmin.admin import activity_rows, acts, formats, history, lines, naming, paging, runs, timeline
 from cacheadmin.admin.access import Access
-from cacheadmin.admin.pages import Crumb, Note, Page
+from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.exceptions import InvalidRule
 from cacheadmin.models import Activity
 from cacheadmin.rules import all_rules
@@ -116,11 +117,27 @@ class ActivityList(Page):
             first_link="" if is_first else asked.link(before=None),
             newest=repr(max((line.at for line in found), default=0.0)),
             data_url=self.url("cacheadmin_data_activity") if is_first else "",
+            may_retry=is_first and self._dead > 0 and self.access.may("invalidate"),
         )
+
+    @cached_property
+    def _dead(self) -> int:
+        """How many invalidations were given up; 0 for those whom only some tenants or aliases concern."""
+        return 0 if self.access.is_bound or self.access.is_restricted else outbox.dead()
 
     def _notes(self) -> list[Note]:
         if self.access.is_bound:
             return []
+        return [*self._given_up(), *self._waiting()]
+
+    def _given_up(self) -> list[Note]:
+        if not self._dead:
+            return []
+        text = ngettext("%(n)s invalidation was given up.", "%(n)s invalidations were given up.", self._dead)
+        why = _("They name a cache alias that is not managed any more. If it is used elsewhere, it is stale there.")
+        return [Note(why, title=text % {"n": formats.number(self._dead)}, level="bad")]
+
+    def _waiting(self) -> list[Note]:
         count, since = lines.count_waiting()
         if not count:
             return []
@@ -144,6 +161,24 @@ def _choices() -> dict[str, Sequence[Any]]:
         "sources": Activity.Source.choices,
         "states": Activity.State.choices,
     }
+
+
+class ActivityRetry(Act):
+    """Take invalidations that were given up, up again."""
+
+    tab = "activity"
+    needs = ("view_keys", "invalidate")
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        """Have them delivered, and say how many there were."""
+        if self.access.is_bound or self.access.is_restricted:
+            raise Http404
+        count = outbox.retry_dead()
+        text = ngettext("%(n)s invalidation is tried again.", "%(n)s invalidations are tried again.", count)
+        acts.inform(request, text % {"n": formats.number(count)})
+        if count:
+            acts.log(request, f"tried again: {count} invalidations")
+        return HttpResponseRedirect(self.url("cacheadmin_activity_list"))
 
 
 class ActivityData(Page):
