@@ -16,9 +16,10 @@ local standing = (epochs[1] or '') .. (epochs[2] or '')
 local orphans, freed = {}, 0
 for i = 1, #members, 2 do
   local key = ARGV[1] .. members[i]
-  local header = redis.pcall('GETRANGE', key, 27, 50)
+  -- where an epoch is gone nothing is valid, so no header need be read
+  local header = #standing == 24 and redis.pcall('GETRANGE', key, 27, 50) or '-'
   if type(header) == 'string' and #header > 0 then
-    if #standing == 24 and header == standing then
+    if header == standing then
       redis.call('ZADD', KEYS[2], members[i + 1], members[i])
     else
       orphans[#orphans + 1] = key

@@ -100,7 +100,7 @@ def nesting_rank() -> None:
 @mechanism
 def header_check_in_reclaim() -> None:
     """Reclaiming frees whatever it finds noted, without a look at the headers."""
-    edit_script("reclaim", "if #standing == 24 and header == standing then", "if false then")
+    edit_script("reclaim", "if header == standing then", "if false then")
 
 
 @mechanism
