@@ -81,6 +81,12 @@ class Target:
 
 
 _GLOB = re.compile(r"[*?\[\]\\]")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def _literal(pattern: str) -> str | None:
+    """Return the one text that a glob without wildcards means, its backslashes taken out; None if it has wildcards."""
+    return None if _GLOB.search(_ESCAPED.sub("", pattern)) else _ESCAPED.sub(r"\1", pattern)
 
 
 def from_pattern(pattern: str, alias: str | None = None) -> list[Target]:
@@ -88,17 +94,18 @@ def from_pattern(pattern: str, alias: str | None = None) -> list[Target]:
     Turn a glob over callers' keys into targets; scopes where it means scopes, else a pattern.
 
     `tenant:12:*` is the tenant, `inventory:*` the group and the groups below it, of shared data and of every tenant,
-    `tenant:12:inventory:*` the same of one tenant, and a text without a glob is one key. Anything else is a SCAN.
+    `tenant:12:inventory:*` the same of one tenant, and a text without a glob is one key. Anything else is a SCAN. What
+    a backslash stands before means itself.
     Raises:  InvalidTarget.
     """
     if not isinstance(pattern, str) or not pattern:
         raise InvalidTarget(f"A pattern is a non-empty text, not {pattern!r}.")
     if pattern == "*":
         return [Target("tenant", tenant=ALL, alias=alias)]
-    if not _GLOB.search(pattern):
-        return [_key(pattern, alias)]
-    body, star = pattern[:-2], pattern.endswith(":*")
-    if not star or not body or _GLOB.search(body):
+    if (text := _literal(pattern)) is not None:
+        return [_key(text, alias)]
+    body = _literal(pattern[:-2]) if pattern.endswith(":*") else None
+    if not body:
         return [Target("pattern", pattern, ALL, alias)]
     if body == "tenant":
         return [Target("tenant", tenant=ALL, alias=alias)]

@@ -46,7 +46,7 @@ def below(group: str, tenant: object = ALL) -> list[Target]:
         ("in?:*", [Target("pattern", "in?:*")]),
         ("tenant:1*:*", [Target("pattern", "tenant:1*:*")]),
         ("tenant:1[2]:x:*", [Target("pattern", "tenant:1[2]:x:*")]),
-        ("a\\*:*", [Target("pattern", "a\\*:*")]),
+        ("a\\*:*", below("a*")),
         ("tenant::*", [Target("pattern", "tenant::*")]),
         ("tenant:5::*", [Target("pattern", "tenant:5::*")]),
         (":*", [Target("pattern", ":*")]),
@@ -205,3 +205,11 @@ def test_json_is_undone(kind: str, target_name: str, tenant: object, alias: str 
 def test_json_that_says_no_target_is_refused(data: object) -> None:
     with pytest.raises(InvalidTarget):
         Target.from_json(data)
+
+
+def test_what_a_backslash_stands_before_means_itself() -> None:
+    assert from_pattern(r"tenant:\*12:g:x") == [Target("key", "g:x", "*12")]
+    assert from_pattern(r"tenant:\[a\]\\:*") == [Target("tenant", "", "[a]\\")]
+    assert from_pattern(r"price\?:*") == [Target("group", "price?"), Target("prefix", "price?:")]
+    assert [target.kind for target in from_pattern("tenant:\\*:*:x")] == ["pattern"]
+    assert [target.kind for target in from_pattern("g:x\\")] == ["pattern"]
