@@ -37,7 +37,6 @@ SHOTS = (
     ("confirm", "admin", f"{CONSOLE}tenants/", (RUBY, "Invalidate tenant…"), "light", WIDE),
     ("run", "admin", f"{CONSOLE}tenants/", (RUBY, "Warm…", "!Warm "), "light", WIDE),
     ("functions", "admin", f"{CONSOLE}functions/", (), "light", WIDE),
-    ("function", "admin", f"{CONSOLE}functions/", ("shop.inventory.inventory_list",), "light", WIDE),
     ("activity", "admin", f"{CONSOLE}activity/", (), "light", WIDE),
     ("health", "admin", f"{CONSOLE}health/", (), "light", WIDE),
     ("rules", "admin", RULES, (), "light", WIDE),
