@@ -56,7 +56,7 @@ def admin(db):
 
 
 def test_the_list_of_every_page_names_every_page(admin):
-    deeds = {"cacheadmin_entry_recompute", "cacheadmin_run_cancel"}  # answer POST only
+    deeds = {"cacheadmin_activity_retry", "cacheadmin_entry_recompute", "cacheadmin_run_cancel"}  # answer POST only
     for_scripts = {name for _route, _page, name in PAGES if name.startswith("cacheadmin_data_")}
     shown = {resolve(url.partition("?")[0]).url_name for url in every_page().values()}
     assert shown >= {name for _route, _page, name in PAGES} - deeds - for_scripts
