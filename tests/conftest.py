@@ -8,12 +8,15 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis as redis_py
+import time_machine
 
 from postgres import Postgres, find_programs
 from server import Server
@@ -209,3 +212,60 @@ def postgres(require: Callable[[str], str]) -> Iterator[Postgres]:
     require("postgresql")
     with Postgres.start() as server:
         yield server
+
+
+@pytest.fixture
+def within_a_minute(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stand forty seconds into a minute: a bucket that just began is not drawn yet, and one must not end meanwhile."""
+    monkeypatch.setattr("cacheadmin.doctor.servers.CLOCKS_APART_SECONDS", 60)  # the server's clock does not follow
+    with time_machine.travel(time.time() // 60 * 60 + 40):
+        yield
+
+
+@pytest.fixture(scope="module")
+def chromium(require: Callable[[str], str]) -> Iterator[Any]:
+    """A Chromium of Playwright, without a window."""
+    path = require("chromium")
+    sync = pytest.importorskip("playwright.sync_api")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright runs a loop in this thread
+        with sync.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=flags)
+            yield browser
+            browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any, live_server: Any) -> Iterator[Callable[..., Any]]:
+    """
+    `open_page(path, **context options)` opens a page of the shop as a superuser of its own.
+
+    `page.said` is what the browser's console says and what scripts raise; without a path the page stays blank.
+    """
+    from django.test import Client
+
+    from cacheadmin.connections import forget_links
+    from shop.models import User
+
+    contexts: list[Any] = []
+
+    def open_one(path: str | None = None, **options: Any) -> Any:
+        client = Client()
+        client.force_login(User.objects.create_superuser(f"amira{len(contexts)}"))
+        context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        contexts.append(context)
+        cookie = client.cookies["sessionid"].value
+        context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
+        page = context.new_page()
+        page.said = []
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        if path is not None:
+            page.goto(live_server.url + path)
+        return page
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    forget_links()

@@ -6,15 +6,13 @@ from collections import Counter
 import pytest
 from console import client_of, every_page, inline_of, page
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
 from cacheadmin.admin.console import PAGES
-from cacheadmin.connections import Link, forget_links
+from cacheadmin.connections import Link
 from shop.models import Tenant, User
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 ASSETS = 150_000
 """Bytes of scripts, styles and pictures that a page may load, Django's own among them but on a host's own page."""
 
@@ -99,40 +97,20 @@ def test_no_page_has_anything_inline_or_repeats_its_head(admin):
 # --- in Chromium ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def chromium(request):
-    path = request.getfixturevalue("require")("chromium")
-    sync = pytest.importorskip("playwright.sync_api")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright runs a loop in this thread
-        with sync.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-            yield browser
-            browser.close()
-
-
 @pytest.fixture
-def tab(chromium, live_server):
-    """A page of the browser, logged in; what it says, asks for and loads is noted."""
-    client = Client()
-    client.force_login(User.objects.create_superuser("amira"))
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    cookie = client.cookies["sessionid"].value
-    context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
-    found = context.new_page()
-    found.said, found.hosts, found.loaded = [], set(), {}
+def tab(open_page):
+    """A page of the browser, logged in, that keeps nothing; what it asks for and loads is noted."""
+    found = open_page()
+    found.context.new_cdp_session(found).send("Network.setCacheDisabled", {"cacheDisabled": True})
+    found.hosts, found.loaded = set(), {}
 
     def note(response):
         found.hosts.add(response.url.split("/")[2])
         if response.request.resource_type in ("script", "stylesheet", "image", "font"):
             found.loaded[response.url] = int(response.headers.get("content-length", 0))
 
-    found.on("console", lambda message: found.said.append(message.text))
-    found.on("pageerror", lambda error: found.said.append(str(error)))
     found.on("response", note)
-    yield found
-    context.close()
-    forget_links()
+    return found
 
 
 def axe_says(tab):

@@ -1,47 +1,21 @@
 """The overview in Chromium, under a strict policy: charts, keys, themes, renewal, a phone, and no script at all."""
 
 import json
-import os
-import time
-from collections.abc import Iterator
 
 import pytest
-import time_machine
-from django.test import Client
 from django.urls import reverse
 
-from cacheadmin.connections import forget_links
 from cacheadmin.stats import recorder, rollups
-from shop.models import Tenant, User
+from shop.models import Tenant
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("within_a_minute"),
+]
 
 URL = reverse("admin:cacheadmin_console_changelist")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 CHARTS = ["ratio", "results", "latency", "memory", "invalidations"]
-
-
-@pytest.fixture(scope="module")
-def chromium(request):
-    require = request.getfixturevalue("require")
-    path = require("chromium")
-    sync = pytest.importorskip("playwright.sync_api")
-    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # playwright runs a loop in this thread
-    with sync.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-    os.environ.pop("DJANGO_ALLOW_ASYNC_UNSAFE")
-    if before is not None:
-        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = before
-
-
-@pytest.fixture(autouse=True)
-def _within_a_minute():
-    """Stand half a minute into a minute: a bucket that just began is not drawn yet."""
-    with time_machine.travel(time.time() // 60 * 60 + 30):
-        yield
 
 
 @pytest.fixture
@@ -59,28 +33,9 @@ def counted():
 
 
 @pytest.fixture
-def opened(chromium, live_server, counted) -> Iterator:
-    """`opened(**context options)` opens the overview as an administrator; what the browser's console says is kept."""
-    contexts = []
-
-    def open_page(**options):
-        client = Client()
-        client.force_login(User.objects.create_superuser(f"amira{len(contexts)}"))
-        context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
-        contexts.append(context)
-        cookie = client.cookies["sessionid"].value
-        context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
-        page = context.new_page()
-        page.said = []
-        page.on("console", lambda message: page.said.append(message.text))
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.goto(live_server.url + URL)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    forget_links()
+def opened(open_page, counted):
+    """`opened(**context options)` opens the overview of what was counted."""
+    return lambda **options: open_page(URL, **options)
 
 
 def complaints(page) -> list[str]:

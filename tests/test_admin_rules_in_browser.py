@@ -1,32 +1,13 @@
 """The rule form and the host's panel in Chromium, under a strict policy: rows, chips, preview; and without script."""
 
-import os
-
 import pytest
-from django.test import Client
 from django.urls import reverse
 
-from cacheadmin.connections import forget_links
 from cacheadmin.models import InvalidationRule
 from shop.inventory import inventory_list
-from shop.models import Branch, Category, InventoryItem, Tenant, User
+from shop.models import Branch, Category, InventoryItem, Tenant
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-
-
-@pytest.fixture(scope="module")
-def chromium(request):
-    path = request.getfixturevalue("require")("chromium")
-    sync = pytest.importorskip("playwright.sync_api")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")  # playwright runs a loop in this thread
-        with sync.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-            yield browser
-            browser.close()
-    assert os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE") != "true"
 
 
 @pytest.fixture
@@ -43,28 +24,9 @@ def item():
 
 
 @pytest.fixture
-def opened(chromium, live_server, item):
-    """`opened(path, **context options)` opens a page as an administrator and keeps what the browser complains of."""
-    contexts = []
-
-    def open_page(path, **options):
-        client = Client()
-        client.force_login(User.objects.create_superuser(f"amira{len(contexts)}"))
-        context = chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
-        contexts.append(context)
-        cookie = client.cookies["sessionid"].value
-        context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
-        page = context.new_page()
-        page.said = []
-        page.on("console", lambda message: page.said.append(message.text))
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.goto(live_server.url + path)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    forget_links()
+def opened(open_page, item):
+    """`opened(path, **context options)` opens a page of the shop that has the item."""
+    return open_page
 
 
 def complaints(page):
