@@ -5,12 +5,15 @@ Times are not looked at: they are for `make bench`, on a machine that does nothi
 here are left out.
 """
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from bench import cores
 from bench.comparisons import ALL
 from bench.measure import Bench, Target, Workers
 from bench.peers import PEERS, VARIANTS
@@ -132,3 +135,25 @@ def test_an_unknown_comparison_names_those_there_are() -> None:
     done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no such comparison: jumps; there are hits, parser" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere cores are left alone")
+def test_cores_are_shared_out_and_given_back() -> None:
+    before = os.sched_getaffinity(0)
+    with cores.apart(lambda: os.sched_getaffinity(0)) as first:
+        rest = os.sched_getaffinity(0)
+    assert os.sched_getaffinity(0) == before
+    assert (first | rest, first & rest) == (before, set() if len(before) > 1 else before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere cores are left alone")
+def test_what_keeps_a_core_awake_yields_to_all_others_and_ends_with_us() -> None:
+    with cores.awake() as spinning:
+        deadline = time.monotonic() + 5
+        while [os.sched_getscheduler(pid) for pid in spinning] != [os.SCHED_IDLE] * len(spinning):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert [os.sched_getaffinity(pid) for pid in spinning] == [{core} for core in sorted(os.sched_getaffinity(0))]
+    for pid in spinning:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import comparisons, report
+from bench import comparisons, cores, report
 from bench.measure import Bench, Table, Workers
 from bench.peers import PEERS, VARIANTS
 from server import Server
@@ -25,7 +25,9 @@ def reports(names: list[str], *, quick: bool, here: bool = False) -> Iterator[st
         name: peer.here() if here else peer for name, peer in (PEERS | VARIANTS).items() if not here or peer.is_here()
     }
     with (
-        Server.start(args=("--maxmemory", "4gb")) as server,
+        cores.awake(),
+        cores.apart(lambda: Server.start(args=("--maxmemory", "4gb"))) as server,
+        server,
         Workers(server.url, peers) as workers,
         Bench(server, workers) as bench,
     ):
