@@ -30,7 +30,7 @@ def render(tables: Sequence[Table], versions: dict[str, dict[str, str]], *, quic
         "A round trip is one command or pipeline that the caller sends; Redis' CPU is the server's own, user and",
         "system, with all that is done in the background.",
         "",
-        "The server has a core of its own, and no core is left to halt: on an idle virtual machine, waking one up takes",
+        "The server has a core of its own, and no core is left to halt: on an idle virtual machine waking up takes",
         "longer than a command does, and whoever pauses just long enough between commands pays for it each time. What",
         "keeps a core awake yields to everybody; it adds one a core to the load.",
         "",
