@@ -382,11 +382,13 @@ class RedisCache(DjangoRedisCache):
             options.setdefault("itersize", self._default_scan_itersize)
             return int(super().delete_pattern(pattern, version=version, prefix=prefix, client=client, **options) or 0)
         transactions.defer([Target("pattern", pattern, alias=self._alias)], "code", "")
+        memory.forget_hits()
         return invalidation.sweep_patterns(self._scoped.store, {pattern}, exactly=True)
 
     def clear(self) -> None:
         """Delete every key of this alias, by its own prefix. Cost: one SCAN; never FLUSHDB."""
         memory.clear()
+        memory.forget_hits()
         if self._scoped is None:
             super().clear()
         else:

@@ -51,6 +51,8 @@ class Config:
     """Bytes above which a serialized value is not stored."""
     sign_values: bool = False
     """Sign payloads with a keyed BLAKE2b of SECRET_KEY and check it before a payload is unpickled."""
+    request_memo: bool = False
+    """Keep the hits of a request until it ends: reading one again costs no round trip."""
     raw_keys: Literal["manual", "always", "never"] = "manual"
     """Stock backends: when plain keys are looked for by SCAN."""
     replicas: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ def reset() -> None:
     """Forget what this process remembers: connections, rules, stamps, counts, what waits. Redis is left alone."""
     connections.forget_links()
     memory.clear()
+    memory.forget_hits()
     outbox.reset()
     own_sql.forget_tables()
     recorder.reset()

@@ -10,7 +10,7 @@ from typing import Final
 
 from django.db import DatabaseError
 
-from cacheadmin import reclaiming
+from cacheadmin import memory, reclaiming
 from cacheadmin.conf import cache_settings, config, managed, on_change
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.invalidation.dropping import PLACES_AT_ONCE, drop, keeps_scopes
@@ -40,6 +40,7 @@ def deliver(targets: Sequence[Target], *, source: str = "code", name: str = "", 
     Raises:  UnknownAlias.
     """
     begun = time.perf_counter()
+    memory.forget_hits()
     targets = tuple(dict.fromkeys(targets))
     places, keys, error = 0, 0, ""
     identities: dict[str, str] = {}

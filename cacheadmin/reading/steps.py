@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Final, NamedTuple
 
-from cacheadmin import transactions
+from cacheadmin import memory, transactions
 from cacheadmin.conf import config
 from cacheadmin.exceptions import CacheAway, CacheRefused, CacheSkipped
 from cacheadmin.reading import nesting
@@ -29,7 +29,8 @@ def attempt(call: Call) -> Found | None:
     """
     Read the entry once and count it.
 
-    Cost:    1 round trip; none inside a transaction that has written, or while the server is away.
+    Cost:    1 round trip; none inside a transaction that has written, while the server is away, or, with
+             `REQUEST_MEMO`, for what this request has read before.
     Returns: what was found; None if the cache is not to be used for this call at all.
     """
     group = call.entry.group
@@ -39,7 +40,7 @@ def attempt(call: Call) -> Found | None:
         return None
     begun = time.perf_counter_ns()
     try:
-        found = call.read()
+        found = _recalled(call) or call.read()
     except CacheSkipped:
         recorder.read(place.alias, group.name, place.tenant, "bypassed")
         return None
@@ -49,11 +50,21 @@ def attempt(call: Call) -> Found | None:
     if found.state == "hit":
         recorder.read(place.alias, group.name, place.tenant, "hit", time.perf_counter_ns() - begun)
         call.tell("hit")
+        if found.sealed is not None:
+            memory.keep_hit(place.alias, call.entry.key, found.sealed)
     elif found.state == "miss":
         recorder.read(place.alias, group.name, place.tenant, "miss", time.perf_counter_ns() - begun)
         if found.reason != "absent":  # else `miss` counts it, when it may be known why
             recorder.missed(place.alias, group.name, place.tenant, found.reason)
     return found
+
+
+def _recalled(call: Call) -> Found | None:
+    """Return what this request has read before, decoded anew; None if it has not, or while a value is computed."""
+    sealed = memory.recall(call.entry.group.place.alias, call.entry.key)
+    if sealed is None or nesting.is_computing():
+        return None
+    return Found("hit", call.store.decode(sealed))
 
 
 class Sleep(NamedTuple):
@@ -208,6 +219,7 @@ def keep(call: Call, stamp: Stamp, value: Any, took: float) -> bool:
         recorder.refused(place.alias, group.name, place.tenant, "size")
         return False
     about = call.about() | notes(took)
+    memory.forget_hit(call.entry.key)
     try:
         stored = call.store.fill(Fill(call.entry, stamp, encoded, ttl_ms(options), about))
     except CacheRefused:

@@ -60,7 +60,7 @@ class Seen(NamedTuple):
 class Found:
     """The outcome of one read. `value` is ABSENT unless the state is hit or stale."""
 
-    __slots__ = ("reason", "seen", "stamp", "state", "value")
+    __slots__ = ("reason", "sealed", "seen", "stamp", "state", "value")
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Found:
         stamp: Stamp | None = None,
         reason: str = "",
         seen: Seen | None = None,
+        sealed: Any = None,
     ) -> None:
         self.state = state
         """`stale`: valid, but past its timeout and within its grace."""
@@ -79,6 +80,8 @@ class Found:
         """Why it missed: absent (the stamp of `open` may know more), invalidated, undecodable, foreign."""
         self.seen = seen
         """Of a miss: identity and epochs, if all of them stood."""
+        self.sealed = sealed
+        """Of a hit: what `Store.decode` makes the value of once more; None where a store cannot."""
 
 
 class Fill(NamedTuple):
@@ -129,6 +132,10 @@ class Store(ABC):
     @abstractmethod
     def encode(self, value: Any) -> Any:
         """Return the value as `Fill.encoded` wants it. Raises: UncacheableValue."""
+
+    @abstractmethod
+    def decode(self, sealed: Any) -> Any:
+        """Return the value of `Found.sealed` once more, an object of its own. Cost: no round trip."""
 
     @abstractmethod
     def size(self, encoded: Any) -> int:

@@ -63,6 +63,10 @@ class RedisStore(Keyspace, Store):
         """Return codec and payload. Raises: UncacheableValue."""
         return self.codec.encode(value)
 
+    def decode(self, sealed: tuple[int, memoryview, bytes]) -> Any:
+        """Return a value once more."""
+        return self.codec.decode(*sealed)
+
     def size(self, encoded: tuple[int, bytes]) -> int:
         """Return the bytes of a payload."""
         return len(encoded[1])
@@ -137,8 +141,9 @@ class RedisStore(Keyspace, Store):
         if stand:
             proof = envelope.proof(entry.key, identity, epochs)
             if opened := envelope.open_valid(stored, proof):
+                sealed = (*opened, proof)
                 try:
-                    return Found("hit", self.codec.decode(*opened, proof), stamp)
+                    return Found("hit", self.codec.decode(*sealed), stamp, sealed=sealed)
                 except Exception as error:  # noqa: BLE001 - a vanished class, another compressor, foreign bytes: all are misses
                     logger.warning("The value of %s cannot be decoded (%s).", entry.key, type(error).__name__)
                     return Found("miss", stamp=stamp, reason="undecodable", seen=seen)

@@ -13,7 +13,8 @@ from typing import Final
 
 from django.core.signals import request_finished, request_started
 
-from .store import Stamp
+from cacheadmin.memory import hits
+from cacheadmin.store import Stamp
 
 REMEMBERED: Final = 10_000
 """Keys that one request or task remembers; forgetting one marks its group."""
@@ -73,7 +74,8 @@ def _group_of(key: str) -> str:
 
 
 def take(key: str) -> Stamp | Unknown:
-    """Return what the last read of this key saw, and forget it; REFUSED if it had to be forgotten before."""
+    """Return what the last read of this key saw, and forget both; REFUSED if the stamp had to be forgotten before."""
+    hits.forget_hit(key)
     memory = _memory.get()
     if memory is None:
         return NOTHING
@@ -83,6 +85,7 @@ def take(key: str) -> Stamp | Unknown:
 
 def forget(key: str) -> None:
     """Forget one key: its own `delete` went between."""
+    hits.forget_hit(key)
     if (memory := _memory.get()) is not None:
         memory.stamps.pop((_owner(), key), None)
 
