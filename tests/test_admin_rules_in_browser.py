@@ -1,5 +1,7 @@
 """The rule form and the host's panel in Chromium, under a strict policy: rows, chips, preview; and without script."""
 
+import json
+
 import pytest
 from django.urls import reverse
 
@@ -88,6 +90,41 @@ def test_an_error_stands_below_its_target_and_goes_with_it(opened):
     page.locator("[name=targets-name]").fill("inventory_list")
     page.click("button[name=_save]")
     page.wait_for_url("**/invalidationrule/")
+    assert complaints(page) == []
+
+
+def test_a_file_of_rules_is_uploaded_looked_at_and_applied(opened):
+    stored = InvalidationRule.objects.create(name="stock", model="shop.InventoryItem", targets=["group:inventory_list"])
+    bad = {"name": "<img src=x onerror=alert(1)>", "model": "shop.Nothing", "targets": "group:inventory_list"}
+    rows = [
+        {"name": "stock", "model": "shop.InventoryItem", "fields": "price", "targets": "group:inventory_list"},
+        {"name": "sold", "model": "shop.Sale", "targets": "group:inventory_list"},
+        bad,
+    ]
+    page = opened(reverse("admin:cacheadmin_invalidationrule_changelist"))
+    page.click("text=Import")
+    upload = {"name": "rules.json", "mimeType": "application/json", "buffer": json.dumps(rows).encode()}
+    page.set_input_files("[type=file]", upload)
+    page.click("text=Show what would change")
+    assert page.inner_text("h1") == "2 changes: 1 new, 1 changed, 1 error"
+    first, changed, new = (page.locator(".cacheadmin-diff tbody tr").nth(n).inner_text() for n in range(3))
+    assert bad["name"] in first
+    assert "shop.Nothing" in first
+    assert changed.endswith("fields: +\u00a0price")  # and nothing more: targets are the same however written
+    assert "sold" in new
+    assert InvalidationRule.objects.count() == 1
+
+    page.click("text=Apply 2 changes")
+    assert "Some rows are wrong." in page.inner_text("#content")
+    assert InvalidationRule.objects.count() == 1
+    page.check("[name=without_errors]")
+    page.click("text=Apply 2 changes")
+    page.wait_for_url("**/invalidationrule/")
+    assert "Imported 2 rules: 1 new, 1 changed." in page.inner_text("#content")
+    assert page.locator("#content tbody >> text=sold").count() >= 1
+    stored.refresh_from_db()
+    assert stored.fields == ["price"]
+    assert {rule.name for rule in InvalidationRule.objects.all()} == {"stock", "sold"}
     assert complaints(page) == []
 
 

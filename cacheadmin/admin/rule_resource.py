@@ -6,6 +6,7 @@ becomes a `Rule` and is checked like one that is typed into the form.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -162,6 +163,9 @@ class RuleResource(resources.ModelResource):
     def before_import(self, dataset: Any, **_options: Any) -> None:
         """Read the rules that there are. Cost: one query, whatever the file holds."""
         self._known = {row.name: row for row in InvalidationRule.objects.all()}
+        for row in self._known.values():
+            with contextlib.suppress(InvalidRule, TypeError):  # what cannot be read differs from all that can
+                row.targets = normal_targets(row.targets)  # code may have written short texts
 
     def get_instance(self, instance_loader: Any, row: Mapping[str, Any]) -> InvalidationRule | None:
         """Return the rule of that name."""

@@ -132,11 +132,20 @@ launch: Callable[[Callable[[], None]], None] = _in_thread
 
 
 def start(
-    request: HttpRequest, work: Work, *, kind: str, what: str, tenants: Any, alias: str = "", reason: str = ""
+    request: HttpRequest,
+    work: Work,
+    *,
+    kind: str,
+    what: str,
+    tenants: Any,
+    alias: str = "",
+    reason: str = "",
+    total: int | None = None,
 ) -> Activity:
     """
     Begin a run for the user of a request. Runs that died unheard are written down as failed first.
 
+    `total` is how many steps there are, if that is known: its page shows a bar from the beginning.
     Cost:    two queries.
     Returns: its line of Activity.
     """
@@ -151,15 +160,15 @@ def start(
         alias=alias,
         what=what[:300],
         reason=reason[:1000],
-        targets=[{"run": asdict(Progress(told_at=time.time()))}],
+        targets=[{"run": asdict(Progress(total=total, told_at=time.time()))}],
         state=Activity.State.RUNNING,
     )
-    launch(lambda: _run(row, work))
+    launch(lambda: _run(row, work, total))
     return row
 
 
-def _run(row: Activity, work: Work) -> None:
-    teller = Teller(row)
+def _run(row: Activity, work: Work, total: int | None) -> None:
+    teller = Teller(row, total)
     is_own_thread = threading.current_thread().name == "cacheadmin-run"
     try:
         work(teller)
@@ -195,21 +204,22 @@ def start_warming(request: HttpRequest, targets: Sequence[Target], phrase: str) 
     """
     first = list(islice(steps_for(targets), STEPS_COUNTED + 1))
     is_whole = len(first) <= STEPS_COUNTED
-    work = warm(first if is_whole else steps_for(targets), len(first) if is_whole else None)
+    work = warm(first if is_whole else steps_for(targets))
+    total = len(first) if is_whole else None
     tenants, aliases = acts.tenants_of(targets), {target.alias for target in targets}
     alias = (aliases.pop() or "") if len(aliases) == 1 else ""
-    return start(request, work, kind=Activity.Kind.WARM, what=f"warm {phrase}", tenants=tenants, alias=alias)
+    return start(
+        request, work, kind=Activity.Kind.WARM, what=f"warm {phrase}", tenants=tenants, alias=alias, total=total
+    )
 
 
 # --- what runs do ---------------------------------------------------------------------------------------------------
 
 
-def warm(steps: Iterable[warming.Step], total: int | None) -> Work:
+def warm(steps: Iterable[warming.Step]) -> Work:
     """Return the work of warming some calls."""
 
     def work(teller: Teller) -> None:
-        teller.progress.total = total
-
         def heard(outcome: warming.Outcome) -> None:
             teller.step(str(outcome.step), outcome.result, outcome.error)
 
