@@ -11,11 +11,12 @@ import datetime as dt
 import enum
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Final
 
 from django.utils.datastructures import MultiValueDict
@@ -65,11 +66,20 @@ def name(part: str, limit: int = NAME_BYTES) -> str:
     return escaped if len(escaped) <= limit else digest(part.encode("utf-8", "surrogatepass"))
 
 
+_id_of_row: Callable[[Any], Any] = attrgetter("pk")
+
+
+def read_tenant_rows(by: Callable[[Any], Any]) -> None:
+    """Set who says which id a model instance stands for as a tenant; `tenancy` does, which knows the tenants' model."""
+    global _id_of_row
+    _id_of_row = by
+
+
 def tenant_text(tenant: Any) -> str:
     """
-    Return the id of a tenant as text: 1 and "1" are the same tenant; of a saved model instance it is the primary key.
+    Return the id of a tenant as text: 1 and "1" are the same tenant, and so is the tenant's own saved model instance.
 
-    Raises:  InvalidTenant for None, a bool, an empty text or anything that is no id.
+    Raises:  InvalidTenant for None, a bool, an empty text, a row of another model or anything that is no id.
     """
     if isinstance(tenant, str) and not isinstance(tenant, enum.Enum):
         if tenant:
@@ -77,7 +87,7 @@ def tenant_text(tenant: Any) -> str:
     elif isinstance(tenant, (int, uuid.UUID)) and not isinstance(tenant, (bool, enum.Enum)):
         return str(tenant)
     elif getattr(tenant, "_meta", None) is not None and getattr(tenant, "pk", None) is not None:
-        return tenant_text(tenant.pk)
+        return tenant_text(_id_of_row(tenant))
     raise InvalidTenant(
         f"{tenant!r:.100} is no tenant id. Give an int, a non-empty text, a UUID or a saved model instance; "
         "for data of no tenant say shared=True."

@@ -17,8 +17,8 @@ from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from .conf import config, on_change
-from .exceptions import ImproperSettings
-from .keys import tenant_text
+from .exceptions import ImproperSettings, InvalidTenant
+from .keys import read_tenant_rows, tenant_text
 
 
 class Everyone(enum.Enum):
@@ -64,6 +64,14 @@ class Tenancy:
         """Return the tenants that a model instance belongs to; empty for shared data."""
         tenant = getattr(instance, "tenant_id", None)
         return () if tenant is None else (tenant_text(tenant),)
+
+    def from_row(self, row: Any) -> Any:
+        """
+        Return the id of the tenant that a model instance is, where callers pass it in place of the id.
+
+        Default: its primary key, whatever the model. Raises: InvalidTenant if it is no tenant's row.
+        """
+        return row.pk
 
     def list(self) -> Iterable[Tenant]:
         """Yield every tenant. Called by commands, pages and all-tenant invalidation; never on a read."""
@@ -142,6 +150,13 @@ class ForeignKeyTenancy(Tenancy):
         value = getattr(instance, f"{self.field}_id", None)
         return () if value is None else (tenant_text(value),)
 
+    def from_row(self, row: Any) -> Any:
+        """Return the primary key of a tenant. A customer's is none: he would share with the tenant of that number."""
+        model = apps.get_model(self.model)
+        if isinstance(row, model):
+            return row.pk
+        raise InvalidTenant(f"{row!r:.100} is no tenant id and no {model._meta.label}. Give the tenant's id.")
+
     def list(self) -> Iterable[Tenant]:
         """Yield every row of the tenant model, by primary key. Cost: one query."""
         rows = apps.get_model(self.model)._base_manager.order_by("pk").values_list("pk", self.label_field)
@@ -197,6 +212,10 @@ class SchemaTenancy(Tenancy):
         current = self.current()
         return () if current is None else (current,)
 
+    def from_row(self, row: Any) -> Any:
+        """Return a tenant's schema; its primary key is no id here. A row without one gives InvalidTenant."""
+        return getattr(row, "schema_name", None)
+
     def current(self) -> str | None:
         """Return the schema that the connection is set to, None in the public one."""
         schema = getattr(connection, "schema_name", None)
@@ -251,3 +270,4 @@ def tenancy() -> Tenancy:
 
 
 on_change(tenancy.cache_clear)
+read_tenant_rows(lambda row: tenancy().from_row(row))

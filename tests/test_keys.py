@@ -40,6 +40,7 @@ from cacheadmin.keys import (
     tenant_text,
     unescape,
 )
+from shop.models import Tenant
 
 thorough = settings(max_examples=10_000 if os.environ.get("CI") else 150, deadline=None)
 brief = settings(max_examples=1_000 if os.environ.get("CI") else 80, deadline=None)
@@ -51,6 +52,7 @@ texts = st.one_of(
     st.text(characters, max_size=12),
     st.sampled_from(["x" * 31, "x" * 32, "x" * 33, "x" * NAME_BYTES, "x" * (NAME_BYTES + 1), "*" * 70, "é" * 10_000]),
 )
+
 names = texts.filter(bool)
 tenants = st.none() | names
 groups = names.filter(lambda text: not text.startswith("tenant:"))
@@ -196,11 +198,10 @@ def test_versions_of_a_key_are_different_members() -> None:
 
 
 def test_number_text_and_instance_are_one_tenant() -> None:
-    instance = SimpleNamespace(_meta=object(), pk=12)
-    assert {tenant_text(t) for t in (12, "12", instance, mark_safe("12"))} == {"12"}
+    assert {tenant_text(t) for t in (12, "12", Tenant(pk=12), mark_safe("12"))} == {"12"}
     assert tenant_text(uuid.UUID(int=5)) == "00000000-0000-0000-0000-000000000005"
     assert tenant_text(0) == "0"
-    assert tenant_text(SimpleNamespace(_meta=object(), pk=uuid.UUID(int=5))) == tenant_text(uuid.UUID(int=5))
+    assert tenant_text(Tenant(pk=uuid.UUID(int=5))) == tenant_text(uuid.UUID(int=5))
 
 
 class Color(enum.Enum):
@@ -223,7 +224,7 @@ def test_what_is_no_id_is_no_tenant(nobody: object) -> None:
         with pytest.raises(InvalidTenant, match="no tenant id"):
             call()
     with pytest.raises(InvalidTenant):
-        tenant_text(SimpleNamespace(_meta=object(), pk=nobody))
+        tenant_text(Tenant(pk=nobody))
 
 
 # --- callers' keys --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.test import RequestFactory, override_settings
 
+from cacheadmin import cache_tenant_query, get_tenant_cache_key
 from cacheadmin.exceptions import ImproperSettings, InvalidTenant
 from cacheadmin.tenancy import EVERYONE, ForeignKeyTenancy, NoTenants, SchemaTenancy, ScopesTenancy, Tenancy, tenancy
 from cacheadmin.tenancy import Tenant as Shown
@@ -136,6 +137,35 @@ def test_rows_name_their_tenant_and_a_tenant_is_its_own() -> None:
         model, field = "shop.Branch", "branch"
 
     assert list(ByBranch().from_instance(Sale(branch_id=3, tenant_id=1))) == ["3"]
+
+
+def test_only_a_row_of_the_tenants_model_stands_for_a_tenant() -> None:
+    tenant, item = Tenant(pk=7, name="Ruby"), GoldRate(pk=7)
+    assert get_tenant_cache_key(tenant, "stock") == get_tenant_cache_key(7, "stock")
+    with pytest.raises(InvalidTenant, match=r"no shop\.Tenant"):
+        get_tenant_cache_key(item, "stock")
+    asked: list[object] = []
+
+    class Rate(GoldRate):
+        class Meta:
+            app_label = "shop"
+            proxy = True
+
+        @cache_tenant_query(key_prefix="of_rate")
+        def history(self) -> None:
+            asked.append(self)
+
+    with pytest.raises(InvalidTenant, match="without a tenant"):
+        Rate(pk=7).history()
+    assert asked == []
+
+
+def test_row_of_a_tenant_with_a_schema_stands_for_its_schema() -> None:
+    acme = SimpleNamespace(_meta=object(), pk=7, schema_name="acme")
+    with override_settings(CACHEADMIN={"TENANCY": "cacheadmin.tenancy.SchemaTenancy"}):
+        assert get_tenant_cache_key(acme, "stock") == "tenant:acme:stock:-"
+        with pytest.raises(InvalidTenant):
+            get_tenant_cache_key(GoldRate(pk=7), "stock")
 
 
 def test_tenants_are_listed_and_found_by_query(tenants: list[Tenant], django_assert_num_queries) -> None:
