@@ -14,6 +14,9 @@ from .keys import MEMBER_BYTES, canonical, fingerprint
 LABEL_CHARS: Final = 6
 _READABLE_BYTES: Final = MEMBER_BYTES - LABEL_CHARS - 1
 
+_TOLD_BY_EQUALITY: Final = frozenset({type(None), bool, int, str})
+"""Types of which equal values are the same value. Of others they are not: `(1,) == (True,)`, `0.0 == -0.0`."""
+
 
 class Arguments:
     """
@@ -30,28 +33,32 @@ class Arguments:
         self._known = frozenset(self.names)
         kinds = {p.kind for p in parameters}
         self._is_plain = not kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-        self._positional = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        self.positional = tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
         self._only_positional = frozenset(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY)
         self._defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self._left_out: dict[str, Any] = {}
+        self._encoded: dict[str, bytes] = {}
         identity = [f"{function.__module__}.{function.__qualname__}", version]
         for name, default in self._defaults.items():
             try:
-                identity.append((name, canonical(default).hex()))
+                encoded = canonical(default)
             except InvalidKey:
                 continue  # an object as default: the argument then always stands in the name
+            identity.append((name, encoded.hex()))
             self._left_out[name] = default
+            if type(default) not in _TOLD_BY_EQUALITY:
+                self._encoded[name] = encoded
         made = blake2b(canonical(identity), digest_size=16).digest()
         self.label = base64.urlsafe_b64encode(made).decode()[:LABEL_CHARS]
         """Six characters that tell this function's entries from those of others in the same group."""
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return name -> value of every parameter. Raises: TypeError as the function itself would."""
-        if self._is_plain and len(args) <= len(self._positional):
-            bound = {**self._defaults, **dict(zip(self._positional, args, strict=False)), **kwargs}
+        if self._is_plain and len(args) <= len(self.positional):
+            bound = {**self._defaults, **dict(zip(self.positional, args, strict=False)), **kwargs}
             # As many names as parameters, none twice, none unknown: then these are they.
             twice = kwargs and (
-                not kwargs.keys().isdisjoint(self._positional[: len(args)])
+                not kwargs.keys().isdisjoint(self.positional[: len(args)])
                 or not kwargs.keys().isdisjoint(self._only_positional)
             )
             if len(bound) == len(self.names) and not twice and kwargs.keys() <= self._known:
@@ -78,5 +85,10 @@ class Arguments:
             name: value
             for name, value in bound.items()
             if name != without
-            and not (name in left_out and type(value) is type(left_out[name]) and value == left_out[name])
+            and not (
+                name in left_out
+                and type(value) is type(left_out[name])
+                and value == left_out[name]
+                and (name not in self._encoded or canonical(value) == self._encoded[name])
+            )
         }

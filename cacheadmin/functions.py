@@ -257,10 +257,16 @@ class CachedFunction(Generic[P, R]):
             return
         listed = self.warm_with(tenant) if callable(self.warm_with) else self.warm_with  # type: ignore[arg-type]
         for item in listed:
+            if not isinstance(item, (tuple, list, Mapping)):
+                raise TypeError(f"warm_with of {self.name} gives tuples or dicts of arguments, not {item!r:.100}.")
             args, kwargs = ((), dict(item)) if isinstance(item, Mapping) else (tuple(item), {})
             if self.tenant_parameter is not None:
                 kwargs[self.tenant_parameter] = tenant
-                names = [n for n in self.arguments.names if n != self.tenant_parameter]
+                names = [n for n in self.arguments.positional if n != self.tenant_parameter]
+                if len(args) > len(names):
+                    raise TypeError(
+                        f"warm_with of {self.name} gives {args!r:.100}, more than the arguments beside the tenant's."
+                    )
                 kwargs.update(zip(names, args, strict=False))
                 args = ()
             yield args, kwargs
@@ -293,6 +299,9 @@ def _check_tags(function: Callable[..., Any], tags: Tags) -> None:
 def _decorator(needs_tenant: bool, timeout: Any, key_prefix: Any, alias: str, options: dict[str, Any]) -> Any:
     if callable(timeout):  # used without parentheses
         return CachedFunction(timeout, timeout=DEFAULT_TIMEOUT, key_prefix=None, alias=alias, needs_tenant=needs_tenant)
+
+    if needs_tenant and "shared" in options:
+        raise TypeError("cache_tenant_query() got an unexpected keyword argument 'shared': its entries are a tenant's")
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
         _check_tags(function, options.get("tags", ()))

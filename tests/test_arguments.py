@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import datetime as dt
 import inspect
 import os
+from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
@@ -70,6 +73,19 @@ def test_equal_value_of_another_type_is_no_default() -> None:
     names = [name(f), name(f, True), name(f, 1.0), name(f, b=1), name(f, c=0)]
     assert len(set(names)) == len(names)
     assert name(f, 1, True, None) == name(f)
+
+
+def test_default_that_is_only_equal_is_no_default() -> None:
+    paris, london = dt.timezone(dt.timedelta(hours=1)), dt.UTC
+    defaults = [(1,), [0], {"a": 1}, 0.0, Decimal("1.0"), dt.datetime(2024, 1, 1, 12, tzinfo=paris), frozenset({1})]
+    others = [(True,), [False], {"a": True}, -0.0, Decimal("1.00"), dt.datetime(2024, 1, 1, 11, tzinfo=london)]
+    for default, other in zip(defaults, [*others, frozenset({True})], strict=True):
+
+        def f(a=default): ...
+
+        assert other == default
+        assert name(f, other) != name(f)
+        assert name(f, copy.deepcopy(default)) == name(f)
 
 
 def test_default_without_a_stable_value_always_stands_in_the_name() -> None:

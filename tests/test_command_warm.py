@@ -142,6 +142,18 @@ class TestWhatItSays:
             "failures": [],
         }
 
+    @pytest.mark.parametrize("options", [(), ("--dry-run",)])
+    def test_failures_read_the_same_whether_it_is_a_dry_run(self, options, ruby, capsys, monkeypatch):
+        monkeypatch.setattr(inventory.inventory_card, "warm_with", ["rings"])
+        with pytest.raises(CommandError) as raised:
+            call_command(
+                "cache_warm", "--tenant", str(ruby.pk), "--function", "inventory_card", "--format", "json", *options
+            )
+        assert raised.value.returncode == 1
+        [failure] = json.loads(capsys.readouterr().out)["failures"]
+        assert failure.keys() == {"call", "error"}
+        assert "not 'rings'" in failure["error"]
+
     def test_failures_are_listed_counted_and_the_exit_code(self, ruby, broken, capsys):
         with pytest.raises(CommandError, match="30 calls failed") as raised:
             call_command("cache_warm", "--tenant", str(ruby.pk), "--function", "broken")

@@ -219,6 +219,8 @@ def test_functions_of_one_group_never_meet() -> None:
 def test_unknown_option_and_unknown_field_of_a_tag_are_refused_at_once() -> None:
     with pytest.raises(TypeError, match="time_out"):
         cache_query_result(time_out=5)(len)
+    with pytest.raises(TypeError, match="shared"):
+        cache_tenant_query(shared=True)
     with pytest.raises(InvalidKey, match="branch"):
 
         @cache_query_result(tags=["branch:{branch}"])
@@ -544,6 +546,9 @@ def test_warm_with_lists_calls_for_a_tenant() -> None:
     @cache_tenant_query(warm_with=lambda tenant: [(f"of {tenant}",)])
     def made(tenant_id: int, what: str) -> None: ...
 
+    @cache_query_result(warm_with=[(1,), {"branch": 1}])
+    def last(branch: int, tenant_id: int) -> None: ...
+
     @cache_query_result(shared=True, warm_with=[(1, 2)])
     def shared(a: int, b: int) -> None: ...
 
@@ -556,8 +561,13 @@ def test_warm_with_lists_calls_for_a_tenant() -> None:
         ((), {"tenant_id": "7", "size": 5}),
     ]
     assert list(made.warm_calls("7")) == [((), {"tenant_id": "7", "what": "of 7"})]
+    assert list(last.warm_calls("7")) == [((), {"branch": 1, "tenant_id": "7"})] * 2
     assert list(shared.warm_calls(None)) == [((1, 2), {})]
     assert list(unwarmed.warm_calls("7")) == []
+    for wrong, said in (("rings", "tuples or dicts of arguments, not 'rings'"), ((1, 2, 3), "gives .1, 2, 3., more")):
+        listed.warm_with = [wrong]
+        with pytest.raises(TypeError, match=said):
+            list(listed.warm_calls("7"))
 
 
 # --- what a decorated function carries ------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class Command(CacheCommand):
                     "calls": len(steps),
                     "tenants": len(tenants),
                     "functions": rows,
-                    "failures": failures,
+                    "failures": _rows(failures),
                 }
             )
         else:
@@ -123,8 +123,8 @@ class Command(CacheCommand):
                 "away" if report.away else "stopped" if report.is_stopped else "failed" if counts["failed"] else "done"
             )
             results = {name: counts[name] for name in ("warmed", "fresh", "refused", "failed")}
-            failures = [{"call": call, "error": error} for call, error in report.failures]
-            rest = {"left": planned - report.done, "took_seconds": round(report.seconds, 3), "failures": failures}
+            rest: dict[str, Any] = {"left": planned - report.done, "took_seconds": round(report.seconds, 3)}
+            rest["failures"] = _rows(report.failures)
             self.emit({"state": state, "calls": planned, **results, **rest})
             return
         if not planned:
@@ -166,6 +166,10 @@ class Command(CacheCommand):
             state=state,
             error=error,
         )
+
+
+def _rows(failures: list[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"call": call, "error": error} for call, error in failures]
 
 
 def _workers(text: str) -> int:
