@@ -12,6 +12,8 @@ from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import SimpleTemplateResponse
 from django.utils.module_loading import import_string
+from django.utils.timezone import get_current_timezone_name
+from django.utils.translation import get_language
 
 from . import invalidation
 from .functions import given_tags, made_tags, registry, timeout_ms
@@ -210,6 +212,8 @@ class _Read:
         request = self.request
         query = sorted((key, values) for key, values in request.GET.lists())
         parts: dict[str, Any] = {"path": request.path, "method": request.method}
+        # As Django's own cache: `LocaleMiddleware` adds its `Vary` when the view has returned.
+        parts["locale"] = (get_language(), get_current_timezone_name())
         if query:
             parts["query"] = query
         if self.view.vary_on_user:
@@ -248,9 +252,7 @@ class _Read:
     def settle(self) -> Any:
         """Return what to store: the response's parts, or which headers it varies on if that is news."""
         view, kept = self.view, Kept.of(self.response)
-        if kept is None or (self.response is None and not view.cache_none):
-            return ABSENT
-        if self.request.META.get("CSRF_COOKIE_NEEDS_UPDATE"):  # it holds a token made for this visitor
+        if kept is None or (self.response is None and not view.cache_none) or self._left_a_mark():
             return ABSENT
         if view.condition is not None and not view.condition(self.response):
             return ABSENT
@@ -258,6 +260,20 @@ class _Read:
         if headers != self.asked:
             return {"kind": "vary", "headers": list(headers)}
         return kept
+
+    def _left_a_mark(self) -> bool:
+        """
+        Say whether the view did something to this visitor alone that a hit would not do again.
+
+        A CSRF token made for him, a changed session (a middleware sets its cookie later), a message left or shown.
+        """
+        request = self.request
+        messages = getattr(request, "_messages", None)
+        return bool(
+            request.META.get("CSRF_COOKIE_NEEDS_UPDATE")
+            or getattr(getattr(request, "session", None), "modified", False)
+            or (messages is not None and (messages.added_new or (messages.used and len(messages))))
+        )
 
     def known(self) -> tuple[str, ...]:
         self.asked = self.view._vary.get(self.request.path, ())
@@ -332,8 +348,9 @@ def cache_api_response(
     Cache what a view answers to GET and HEAD: a function or a method, plain or async, Django's or DRF's.
 
     Kept are responses of status 200 that do not stream, set no cookie and are not marked `private` or `no-store`, and
-    plain data. They vary on tenant, path, query (in any order), the headers of `Vary` and, by default, the user. A
-    request whose tenant cannot be told is not cached. A `TemplateResponse` is rendered before it is kept.
+    plain data; not those of a view that changed the session, left a message or showed one. They vary on tenant, path,
+    query (in any order), language, time zone, the headers of `Vary` and, by default, the user. A request whose tenant
+    cannot be told is not cached. A `TemplateResponse` is rendered before it is kept.
 
     Arguments: `timeout` seconds; `key_prefix` the group (default: the view's name); `alias` (or `cache_alias`);
     `vary_on_user`; `x_cache` adds the header `X-Cache: HIT` or `MISS`; `tags` texts or a callable of the request;

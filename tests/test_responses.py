@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.messages.storage.base import Message
+from django.contrib.messages.storage.session import SessionStorage
+from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.http import (
     FileResponse,
     HttpResponse,
@@ -22,7 +27,10 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
+from django.utils import timezone, translation
 from django.utils.decorators import method_decorator
+from django.utils.timezone import localtime
+from django.utils.translation import gettext
 from django.views import View
 from rest_framework.decorators import api_view
 from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer, JSONRenderer
@@ -39,6 +47,8 @@ from shop.cache import Tenancy
 from shop.models import Branch, Category, InventoryItem, Tenant, User
 
 pytestmark = pytest.mark.django_db
+
+NEW_YEAR = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 
 
 def user(pk: int | None = 1, tenant: int | None = 7) -> object:
@@ -179,6 +189,45 @@ def test_page_with_a_new_csrf_token_is_its_visitors_alone() -> None:
     assert tokens[0] != tokens[1]
 
 
+def leave_in_session(request) -> None:
+    request.session["seen"] = True
+
+
+def leave_message(request) -> None:
+    messages.success(request, "sold")
+
+
+def show_message(request) -> None:
+    list(messages.get_messages(request))
+
+
+@pytest.mark.parametrize("act", [leave_in_session, leave_message, show_message])
+def test_view_that_did_something_to_its_visitor_is_asked_again(act) -> None:
+    calls: list[object] = []
+
+    def view(request):
+        calls.append(act(request))
+        return JsonResponse({})
+
+    cached = cache_api_response(timeout=60)(view)
+
+    def visit(*, has_message: bool) -> None:
+        made = request()
+        made.session = {"seen": False} if act is not leave_in_session else SessionStore()
+        made._messages = SessionStorage(made)
+        if has_message:
+            made.session[SessionStorage.session_key] = made._messages.serialize_messages([Message(20, "sold")])
+        cached(made)
+
+    for _ in range(2):
+        visit(has_message=act is show_message)
+    assert len(calls) == 2
+    if act is show_message:  # a page that would show one, and had none to show, is like any other
+        for _ in range(2):
+            visit(has_message=False)
+        assert len(calls) == 3
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_other_methods_reach_the_view(method: str) -> None:
     counting = Counting()
@@ -236,6 +285,18 @@ def test_tenants_users_paths_and_queries_are_apart() -> None:
     ]
     assert ask(view, *different) == list(range(1, len(different) + 1))
     assert ask(view, *different) == list(range(1, len(different) + 1))
+
+
+def test_languages_and_time_zones_are_apart() -> None:
+    """`LocaleMiddleware` says `Vary: Accept-Language` only when the view has returned."""
+    view = Counting(lambda n: HttpResponse(gettext("Yes") + str(localtime(NEW_YEAR)))).cached()
+    seen = []
+    for _ in range(2):
+        for language, zone in (("en", "UTC"), ("de", "UTC"), ("de", "Asia/Tokyo")):
+            with translation.override(language), timezone.override(zone):
+                seen.append(view(request()).content.decode())
+    assert seen[:3] == ["Yes2024-01-01 00:00:00+00:00", "Ja2024-01-01 00:00:00+00:00", "Ja2024-01-01 09:00:00+09:00"]
+    assert seen[3:] == seen[:3]
 
 
 def test_order_of_the_query_does_not_matter() -> None:
