@@ -76,6 +76,9 @@ _MISSING: Final = object()
 def _plain(key: str, compute: Callable[[], Any], timeout: Any, alias: str) -> Any:
     cache = caches[alias]
     value = cache.get(key, _MISSING)
+    if value is _MISSING and not getattr(cache, "keeps_scopes", False):
+        # django-prometheus' backends answer a cached None with the default, but leave `get_many` as it is.
+        value = cache.get_many([key]).get(key, _MISSING)
     if value is _MISSING:
         value = settled(compute())
         cache.set(key, value, timeout)

@@ -8,6 +8,7 @@ import time
 from decimal import Decimal
 
 import pytest
+from django.conf import settings
 from django.core.cache import caches
 from django.db import transaction
 from django.test import override_settings
@@ -44,6 +45,8 @@ class Counter:
         return self.answers[0] if self.answers else self.calls
 
 
+LOCMEM = "django.core.cache.backends.locmem"
+
 # --- compute or get -------------------------------------------------------------------------------------------------
 
 KEYS = [
@@ -61,6 +64,22 @@ def test_value_is_computed_once_whatever_it_is(key: str, value: object) -> None:
     asked = Counter(value)
     assert [get_or_set_cache(key, asked, timeout=900) for _ in range(3)] == [value] * 3
     assert asked.calls == 1
+
+
+STOCK = ["django_prometheus.cache.backends.redis", "django_redis.cache", "django.core.cache.backends.redis"]
+
+
+@pytest.mark.parametrize("value", [None, 0, ""])
+@pytest.mark.parametrize("backend", [*(f"{module}.RedisCache" for module in STOCK), f"{LOCMEM}.LocMemCache"])
+@pytest.mark.parametrize("key", ["expensive_calculation", "tenant:7:list:x"])
+def test_false_values_are_values_with_every_backend(redis_server, key: str, backend: str, value: object) -> None:
+    location = "values" if LOCMEM in backend else redis_server.url
+    only = {"default": {"BACKEND": backend, "LOCATION": location}}
+    with override_settings(CACHES=only, CACHEADMIN=settings.CACHEADMIN | {"ALIASES": ["default"]}):
+        caches["default"].clear()
+        asked = Counter(value)
+        assert [get_or_set_cache(key, asked, timeout=60) for _ in range(3)] == [value] * 3
+        assert asked.calls == 1
 
 
 def test_example_of_the_reference_document() -> None:
