@@ -5,7 +5,8 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 CONSTRAINTS := requirements/constraints.txt
-SHOP := PYTHONPATH=tests $(BIN)/python -m
+# `exec`, so that a signal for make reaches Python and not a shell between the two.
+SHOP := exec env PYTHONPATH=tests $(BIN)/python -m
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

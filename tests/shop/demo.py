@@ -1,8 +1,8 @@
 """
 `make demo`: the shop in two web workers, with its own cache server, its own data and people who keep using it.
 
-Everything lives in a temporary directory and ends with this process. `REDIS_URL` names another cache server; of that
-one, databases 0 to 3 are used.
+Everything lives in a temporary directory and ends with this process, and with the `make` that runs it. `REDIS_URL`
+names another cache server; of that one, databases 0 to 3 are used.
 """
 
 import argparse
@@ -95,9 +95,14 @@ def run(options):
             command = [sys.executable, "-m", "shop.traffic", url, "--rate", str(options.rate)]
             children.start("The traffic", command, env, directory / "traffic.log")
         print(LOGINS.format(url=url, directory=directory), flush=True)
+        parent = os.getppid()
         while True:
             time.sleep(0.5)
             children.check()
+            if (
+                "MAKELEVEL" in os.environ and os.getppid() != parent
+            ):  # `make demo` was killed; nobody is left to stop us
+                raise Stopped
 
 
 def environment(options, directory, redis_url):

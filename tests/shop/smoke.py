@@ -19,9 +19,8 @@ ADDRESS = re.compile(rb"http://127\.0\.0\.1:\d+/")
 ITEM = re.compile(r'data-sku="([^"]+)">.*?/items/(\d+)/', re.DOTALL)
 SMALL = ("--port", "0", "--scale", "0.2", "--rate", "3", "--slow-ms", "20")
 START_SECONDS = 90
-# An idle machine needs a second or two; only something that hangs needs these.
 STOP_SECONDS = 20
-KILL_SECONDS = 20
+"""An idle machine needs a second or two; only something that hangs needs these."""
 SALES = re.compile(r'"count": (\d+)')
 
 
@@ -33,10 +32,14 @@ def main():
     """Run all steps, each demo in its own turn. Returns: the exit code."""
     started = time.monotonic()
     try:
-        for steps, number, seconds in ((use, signal.SIGINT, STOP_SECONDS), (look, signal.SIGKILL, KILL_SECONDS)):
-            with tempfile.TemporaryDirectory(prefix="cacheadmin-smoke-") as directory, Demo(directory, *SMALL) as demo:
+        for command, steps, number, code in (
+            ([sys.executable, "-m", "shop.demo", *SMALL], use, signal.SIGINT, 0),
+            ([sys.executable, "-m", "shop.demo", *SMALL], look, signal.SIGKILL, None),
+            (["make", "demo", f"ARGS={' '.join(SMALL)}"], look, signal.SIGKILL, None),
+        ):
+            with tempfile.TemporaryDirectory(prefix="cacheadmin-smoke-") as directory, Demo(command, directory) as demo:
                 steps(demo.url)
-                demo.stop(number, seconds)
+                demo.stop(number, code)
     except Failed as failure:
         print(f"FAILED  {failure}", flush=True)
         return 1
@@ -59,9 +62,9 @@ def expect(holds, text, seen=""):
 class Demo:
     """One demo in a process group of its own, as a terminal gives it."""
 
-    def __init__(self, directory, *options):
+    def __init__(self, command, directory):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "shop.demo", *options],
+            command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             # What a killed demo could not remove lies there, and goes with it.
@@ -89,12 +92,12 @@ class Demo:
         self.process.kill()
         raise Failed(f"the demo did not start:\n{output.decode(errors='replace')}")
 
-    def stop(self, number, seconds):
-        """Send a signal and see that the demo and every process below it are gone in time."""
+    def stop(self, number, code):
+        """Send a signal; see that the command and every process below it are gone, with that exit code if not None."""
         self.family |= descendants(self.process.pid)
         started = time.monotonic()
         self.process.send_signal(number)
-        while time.monotonic() < started + seconds:
+        while time.monotonic() < started + STOP_SECONDS:
             # poll() takes the demo itself off the list of processes once it has ended.
             if self.process.poll() is not None and not alive(self.family):
                 break
@@ -102,8 +105,8 @@ class Demo:
         left = alive(self.family)
         took = f"{time.monotonic() - started:.1f} s"
         expect(not left, f"{number.name} ends all {len(self.family)} processes in {took}", f"left: {sorted(left)}")
-        if number != signal.SIGKILL:
-            expect(self.process.returncode == 0, "the demo ends with exit code 0", self.process.returncode)
+        if code is not None:
+            expect(self.process.returncode == code, f"the exit code is {code}", self.process.returncode)
 
     def __enter__(self):
         return self
@@ -113,7 +116,7 @@ class Demo:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(KILL_SECONDS)
+                self.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -154,7 +157,7 @@ def use(url):
 
 
 def look(url):
-    """See that a second demo works as well."""
+    """See that another demo works as well."""
     visitor = Browser(url)
     visitor.get("/shops/opale/")
     expect(visitor.status == 200, "a visitor sees a shop's dashboard", visitor.status)
