@@ -40,25 +40,28 @@ def request(targets: Sequence[Target], *, source: str = "code", name: str = "", 
     return result
 
 
-def invalidate_cache(pattern: str, alias: str | None = None) -> Invalidation:
+def invalidate_cache(pattern: str, alias: str | None = None, *, cache_alias: str | None = None) -> Invalidation:
     """
     Invalidate what a glob over keys matches, as it is and behind `tenant:<id>:`.
 
     `tenant:12:*`, `inventory:*` and `tenant:12:inventory:*` are scopes: one round trip, whatever they hold. Another
-    glob is looked for with two SCANs; a key without a glob is one entry.
+    glob is looked for with two SCANs; a key without a glob is one entry. `cache_alias` is a synonym of `alias`.
     Raises:  InvalidTarget; UnknownAlias.
     """
-    return request(from_pattern(pattern, alias))
+    return request(from_pattern(pattern, alias or cache_alias))
 
 
-def invalidate_tenant_cache(tenant_id: Any, prefix: str | None = None, alias: str | None = None) -> Invalidation:
+def invalidate_tenant_cache(
+    tenant_id: Any, prefix: str | None = None, alias: str | None = None, *, cache_alias: str | None = None
+) -> Invalidation:
     """
     Invalidate everything of a tenant, or its groups whose names begin with `prefix`.
 
-    `inventory` reaches `inventory_list` and `inventory:branch:5`. A tenant id matches only itself.
+    `inventory` reaches `inventory_list` and `inventory:branch:5`. A tenant id matches only itself. `cache_alias` is a
+    synonym of `alias`.
     Raises:  InvalidTenant; UnknownAlias.
     """
-    tenant = tenant_text(tenant_id)
+    tenant, alias = tenant_text(tenant_id), alias or cache_alias
     return request([Target("prefix", prefix, tenant, alias) if prefix else Target("tenant", "", tenant, alias)])
 
 
