@@ -24,9 +24,14 @@ logger = logging.getLogger("cacheadmin")
 
 GATHER_SECONDS: Final = 5.0
 """How long an invalidated group is left alone: invalidated again meanwhile, it is reclaimed once."""
-CHUNK: Final = 200
-PAUSE_SECONDS: Final = 0.005
-"""Between two chunks: reclaiming takes at most a few percent of a server's time."""
+CHUNK: Final = 100
+"""Entries that one command looks at: it takes the server 0.3 ms, and whoever asks meanwhile waits no longer."""
+BURST: Final = 20
+"""Chunks between two pauses. One alone after each pause costs up to twice as much: the server's caches are cold."""
+PAUSE_SECONDS: Final = 0.1
+"""Between two bursts: reclaiming takes at most a few percent of a server's time."""
+SWEEP_PAUSE_SECONDS: Final = 0.005
+"""Between two pages of a sweep, which somebody may be waiting for."""
 MOST_NOTED: Final = 10_000
 
 _lock = threading.Lock()
@@ -51,7 +56,7 @@ def run_due(*, everything: bool = False) -> int:
     """
     Reclaim what is due, or everything that is noted.
 
-    Cost:    for each group 1 round trip, and 1 for every 200 entries.
+    Cost:    for each group 2 round trips, and 1 more for every 100 entries.
     Returns: how many values were freed.
     """
     freed = 0
@@ -78,13 +83,15 @@ def reclaim(where: RedisStore, group: Group) -> int:
 
 
 def _empty(where: RedisStore, group: Group, aside: str) -> int:
-    freed, left = 0, 1
-    while left:
-        gone, left = where.reclaim(group, aside, CHUNK)
+    freed = start = chunks = 0
+    while True:
+        gone, start = where.reclaim(group, aside, start, CHUNK)
         freed += gone
-        if left:
+        chunks += 1
+        if not start:
+            return freed
+        if chunks % BURST == 0:
             time.sleep(PAUSE_SECONDS)
-    return freed
 
 
 class Swept(NamedTuple):
@@ -115,7 +122,7 @@ def sweep(alias: str, *, only_look: bool = False) -> Iterator[Swept]:
         seen += looked_at
         orphans += len(found) if only_look else where.unlink(found)
         yield Swept(seen, orphans)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(SWEEP_PAUSE_SECONDS)
 
 
 def _take(everything: bool) -> tuple[Place, str | None] | None:

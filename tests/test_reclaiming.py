@@ -55,3 +55,30 @@ def test_a_group_that_is_invalidated_again_and_again_is_looked_through_once(roun
     with round_trips() as sent:
         assert reclaiming.run_due(everything=True) == 1
     assert [names for names in sent if names != "INFO INFO"][-2:] in (["RENAME", "EVALSHA"], ["EVALSHA", "EVAL"])
+
+
+def test_no_command_looks_at_more_than_a_hundred_entries_and_all_of_them_come_back(commandstats) -> None:
+    for number in range(500):
+        rows(1, number)
+    rows.invalidate_all(tenant=1)
+    with commandstats() as calls:
+        assert reclaiming.run_due(everything=True) == 500
+    assert calls["zrange"] == calls["unlink"] == 6  # five chunks and their end; five times orphans, and the index
+    assert "getrange" not in calls  # nothing of the group stands
+
+
+def test_a_full_server_gets_its_memory_back(redis) -> None:
+    for number in range(150):
+        rows(1, number)
+    rows.invalidate_all(tenant=1)
+    rows(1, 3)
+    where = store("query")
+    index = where.place("1").group("reclaimed").index
+    limit = where.link.call(("CONFIG", "GET", "maxmemory")).values[0]
+    where.link.call(("CONFIG", "SET", "maxmemory", "1mb"))
+    try:
+        assert reclaiming.run_due(everything=True) == 149
+    finally:
+        where.link.call(("CONFIG", "SET", "maxmemory", limit[1]))
+    assert rows.peek(1, 3) == [3]
+    assert where.link.call(("EXISTS", index)).values == [0]  # only out of sight, since it was refused its place there

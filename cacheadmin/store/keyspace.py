@@ -118,16 +118,16 @@ class Keyspace:
         reply = self.link.call(("RENAME", group.index, aside)).values[0]
         return None if isinstance(reply, ResponseError) else aside
 
-    def reclaim(self, group: Group, aside: str, chunk: int = 200) -> tuple[int, int]:
+    def reclaim(self, group: Group, aside: str, start: int, chunk: int) -> tuple[int, int]:
         """
-        Free the orphans among the next `chunk` members of an index set aside; valid entries return to the live one.
+        Free the orphans among `chunk` members of an index set aside; valid entries return to the live one.
 
         Cost:    1 round trip, O(chunk).
-        Returns: (values freed, members left).
+        Returns: (values freed, where to start next; 0 when all is done).
         """
         keys = (aside, group.index, group.tenant_epoch, group.epoch)
-        freed, left = script("reclaim").run(self.link, keys, (group.values, chunk))[1]
-        return int(freed), int(left)
+        freed, after = script("reclaim").run(self.link, keys, (group.values, start, chunk))[1]
+        return int(freed), int(after)
 
     def scan_asides(self) -> Iterator[tuple[Group, str]]:
         """Yield indexes that were set aside and left there, by a process that ended: (group, name). Cost: a SCAN."""

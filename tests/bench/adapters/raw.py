@@ -45,21 +45,18 @@ class Adapter(Base):
         pipe.execute()
         return entries
 
-    def ask_fill_tenant(self, entries: int) -> int:
-        """Store what `way_unlink` removes."""
-        pipe = self.client.pipeline(transaction=False)
-        for number in range(entries):
-            pipe.set(f"raw:t:{number}", b"x" * 100)
-        pipe.execute()
-        return entries
+    def ask_learn(self, pattern: str) -> int:
+        """Note the names that `way_unlink` removes."""
+        self.learnt = list(self.client.scan_iter(pattern, count=1000))
+        return len(self.learnt)
 
-    def way_unlink(self, entries: int) -> Way:
+    def way_unlink(self) -> Way:
         """Remove names that are known, in one pipeline: the floor of giving memory back."""
 
         def unlink() -> None:
             pipe = self.client.pipeline(transaction=False)
-            for number in range(entries):
-                pipe.unlink(f"raw:t:{number}")
+            for name in self.learnt:
+                pipe.unlink(name)
             pipe.execute()
 
         return unlink
