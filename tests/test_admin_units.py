@@ -1,14 +1,20 @@
 """The small parts of the console: ids, numbers and times, paging, words for targets."""
 
+import json
+import pickle
 import time
 
 import pytest
 from django.http import Http404, QueryDict
 from django.utils import timezone, translation
 
-from cacheadmin.admin import formats, ids, naming, paging
+from cacheadmin.admin import formats, ids, naming, paging, told
+from cacheadmin.admin.views.scopes import Invalidate
 from cacheadmin.exceptions import InvalidTarget
-from cacheadmin.targets import ALL, Target
+from cacheadmin.management.commands import cache_invalidate
+from cacheadmin.models import Activity
+from cacheadmin.preview import inspect
+from cacheadmin.targets import ALL, KINDS, Target
 
 HOSTILE = ("a/b", "%41", "?x#y", "line\nbreak", "{}*[]\\", "✓\u202e", "é" * 3000, "..", "plain")
 
@@ -162,3 +168,71 @@ def test_targets_are_said_in_words():
     assert naming.name_to_type([Target("tenant", "", ALL, "query")]) == "query"
     assert naming.name_to_type([Target("group", "rates", ALL)]) == "rates"
     assert naming.name_to_type([Target("tenant", "", "1"), Target("tenant", "", "2")]) == "2 tenants"
+
+
+# --- lines of Activity, in the language of their reader ---------------------------------------------------------------
+
+TOLD = [
+    (told.cleared("query"), "clear alias query", "Alias query leeren"),
+    (told.recomputed("stock", "branch=1"), "recomputed stock: branch=1", "stock: branch=1 neu berechnet"),
+    (told.rule("added", "sales"), "Added rule sales", "Regel sales hinzugefügt"),
+    (told.imported(1, 2), "Imported 3 rules: 1 new, 2 changed", "3 Regeln importiert: 1 neu, 2 geändert"),
+    ({"said": "warmed", "kind": "group", "count": 3, "whose": "all"}, "warm 3 groups of all tenants", None),
+    ({"said": "warmed", "kind": "tenant", "count": 1, "whose": "one", "label": "Ruby"}, "warm Ruby", None),
+    ({"said": "warmed", "kind": "tenant", "count": 2, "whose": "many", "tenants": 2}, "warm 2 tenants", None),
+    ({"said": "warmed", "kind": "tag", "count": 1, "name": "x", "whose": "shared"}, "warm tag x of Shared data", None),
+]
+
+
+@pytest.mark.parametrize(("said", "english", "german"), TOLD)
+def test_a_deed_is_kept_as_data_and_said_in_the_language_of_its_reader(said, english, german):
+    row = Activity(kind="warm", what="as it was written", targets=[said])
+    assert told.what_of(row) == english
+    with translation.override("de"):
+        found = told.what_of(row)
+    assert found == german if german else found != english
+    assert json.loads(json.dumps(said)) == said
+
+
+@pytest.mark.parametrize(
+    "broken", [{"said": "of a later version"}, {"said": "imported", "new": "x"}, {"said": None}, "x"]
+)
+def test_a_deed_that_cannot_be_read_is_shown_as_it_was_written(broken):
+    assert told.what_of(Activity(kind="warm", what="as it was written", targets=[broken])) == "as it was written"
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+@pytest.mark.parametrize("written", ["by a page", "by a command"])
+def test_lines_of_an_older_version_are_said_by_their_targets(count, written):
+    targets = [Target("group", f"g{i}", "3", "query") for i in range(count)]
+    text = cache_invalidate.said(targets) if written == "by a command" else Invalidate.what(None, targets)
+    row = Activity(kind="invalidate", what=text, targets=[target.to_json() for target in targets])
+    with translation.override("de"):
+        found = told.what_of(row)
+    assert found.startswith("Gruppe g0 für Mandant 3 in query")
+    assert ("und 2 weitere" in found) == (count == 5)
+    row.what = "wrong prices"  # somebody's own words stay
+    assert told.what_of(row) == "wrong prices"
+
+
+def test_every_kind_of_target_has_words():
+    for kind in KINDS:
+        for tenant in (ALL, None, "3"):
+            target = Target(kind, "" if kind == "tenant" else "x", tenant)
+            assert told.target_in_words(target) == str(target)
+            with translation.override("fr"):
+                assert told.target_in_words(target) != str(target)
+
+
+@pytest.mark.parametrize(
+    ("value", "german", "french"),
+    [
+        ({"a": 1, "b": 2}, "dict, 2 Schlüssel", "dict, 2 clés"),
+        ([1], "list, 1 Element", "list, 1 élément"),
+        ("x" * 1500, "str, 1.500 Zeichen", "str, 1 500 caractères"),
+    ],
+)
+def test_a_value_is_described_in_the_language_of_its_reader(value, german, french):
+    for language, expected in (("de", german), ("fr", french)):
+        with translation.override(language):
+            assert inspect(pickle.dumps(value)).kind.replace("\xa0", " ").replace("\u202f", " ") == expected

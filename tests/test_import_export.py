@@ -182,7 +182,7 @@ def test_nothing_is_applied_while_rows_are_wrong_unless_they_are_to_be_left_out(
     done = apply(admin_client, answer, without_errors="1")
     assert done.status_code == 302
     assert [rule.name for rule in InvalidationRule.objects.all()] == ["good"]
-    assert Activity.objects.get(kind="rule").what == "Imported 1 rule"
+    assert Activity.objects.get(kind="rule").what == "Imported 1 rule: 1 new"
 
 
 @pytest.mark.django_db

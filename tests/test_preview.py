@@ -224,7 +224,7 @@ def test_a_cached_fragment_is_text():
 def test_the_wrapper_of_a_herd_client_is_taken_off():
     preview = inspect(pickle.dumps((Marker(), {"a": 1}, 1700000000)))
     assert preview.kind == "dict, 1 key"
-    assert preview.warnings == ("stored by django-redis' HerdClient, shown without its wrapper",)
+    assert preview.warnings == ("stored by django-redis’ HerdClient, shown without its wrapper",)
 
 
 def test_what_holds_itself_is_shown_as_a_reference_and_what_is_shared_twice():
@@ -347,7 +347,7 @@ def test_damaged_compression_keeps_what_came_out():
     assert inspect(gzip.compress(b"ruby ring " * 9)[:-12]).warnings == (
         "damaged: gzip stops after 10 bytes (it ends early)",
     )
-    assert inspect(gzip.compress(b"ruby") + b"more").warnings == ("4 bytes more after the compressed ones",)
+    assert inspect(gzip.compress(b"ruby") + b"more").warnings == ("more after the compressed bytes: 4 bytes",)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_a_long_value_shows_its_beginning():
     for payload in (pickle.dumps(rows), zlib.compress(pickle.dumps(rows), 1), json.dumps(rows, default=str).encode()):
         preview = inspect(payload[:MAX_BYTES], total_bytes=len(payload))
         assert preview.is_truncated
-        assert "truncated at 64 KB" in preview.warnings
+        assert "truncated at 64.0\u00a0KB" in preview.warnings
         assert preview.kind.startswith("list, at least ")
         assert preview.stored_bytes == len(payload)
         assert nodes(preview)["3.sku"].text == '"RG-3"'

@@ -23,7 +23,7 @@ from cacheadmin.models import Activity, Console
 from cacheadmin.outbox import Delivery, on_delivered
 from cacheadmin.targets import All, Target
 
-from . import formats
+from . import formats, told
 from .pages import url_to
 
 SHOWN_TARGETS = 200
@@ -160,7 +160,8 @@ def inform(request: HttpRequest, text: str) -> None:
 def record_recompute(request: HttpRequest, tenant: str | None, alias: str, view: EntryView, seconds: float) -> None:
     """Write down that one entry was computed anew."""
     user: Any = request.user
-    what = f"recomputed {view.group}" + (f": {view.arguments}" if view.arguments else "")
+    said = told.recomputed(view.group, view.arguments)
+    what = told.text(said)
     Activity.objects.create(
         kind=Activity.Kind.WARM,
         source=Activity.Source.USER,
@@ -168,6 +169,7 @@ def record_recompute(request: HttpRequest, tenant: str | None, alias: str, view:
         user=user,
         tenants=[] if tenant is None else [tenant],
         alias=alias,
+        targets=[said],
         what=one_line(what),
         entries=1,
         took_ms=seconds * 1000,

@@ -99,7 +99,7 @@ class Chart:
         """One sentence: `Hit ratio: all from 95% to 93%, lowest 84% at 02:12.`"""
         parts = [part for line in self.lines if (part := self._said(line))]
         nothing = _("nothing to show")
-        return f"{self.title}: {'; '.join(parts) or nothing}."
+        return f"{formats.labelled(self.title, '; '.join(parts) or nothing)}."
 
     def _said(self, line: Line) -> str:
         known = [(value, at) for at, value in zip(self.times, line.values, strict=True) if value is not None]

@@ -57,6 +57,11 @@ def with_sign(shown: str) -> str:
     return _("%(n)s%%") % {"n": shown}
 
 
+def labelled(name: object, value: object) -> str:
+    """Return `name: value`; some languages want a space before the colon."""
+    return _("%(name)s: %(value)s") % {"name": name, "value": value}
+
+
 def points(delta: float | None) -> str:
     """Return a change of a ratio in points, without its sign: `2.2`."""
     if delta is None:

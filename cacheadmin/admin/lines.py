@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from cacheadmin.admin import history, naming, runs
+from cacheadmin.admin import history, naming, runs, told
 from cacheadmin.admin.access import Access
 from cacheadmin.models import Activity, Intent
 from cacheadmin.targets import Target
@@ -125,8 +125,8 @@ def line_of(row: Activity, access: Access) -> Line:
     mine = tenants if isinstance(tenants, Everyone) else tuple(access.only(tenants))
     is_all_mine = mine == tenants and not (access.is_bound and isinstance(tenants, Everyone))
     named = history.targets_of(row)
-    told = tuple(target for target in named if may_see(target, access))
-    what = row.what if len(told) == len(named) or not access.is_restricted else ", ".join(map(str, told))
+    mine_named = tuple(target for target in named if may_see(target, access))
+    what = told.what_of(row, None if len(mine_named) == len(named) or not access.is_restricted else mine_named)
     return Line(
         at=row.at.timestamp(),
         key=f"r{row.pk:020d}",
@@ -135,7 +135,7 @@ def line_of(row: Activity, access: Access) -> Line:
         what=what,
         who=row.who,
         tenants=mine,
-        targets=told,
+        targets=mine_named,
         entries=row.entries if is_all_mine else None,
         took_ms=row.took_ms,
         state=runs.state_of(row, runs.progress_of(row)),

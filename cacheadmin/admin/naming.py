@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -37,6 +38,31 @@ def tenant_label(tenant: str | None) -> str:
     return tenant_labels([tenant])[tenant]
 
 
+def facts(targets: Sequence[Target]) -> dict[str, Any]:
+    """Return what is hit and whose it is, as plain data that `in_words` says. Cost: what `Tenancy.labels` costs."""
+    tenants, found = {target.tenant for target in targets}, _things(targets)
+    if any(isinstance(tenant, All) for tenant in tenants):
+        return found | {"whose": "all"}
+    if tenants == {None}:
+        return found | {"whose": "shared"}
+    if len(tenants) == 1:
+        return found | {"whose": "one", "label": whose(targets)}
+    return found | {"whose": "many", "tenants": len(tenants - {None})}
+
+
+def in_words(facts: Mapping[str, Any]) -> str:
+    """Say in the language of now what `facts` returned, then or long ago: `inventory_list of Gold & Sons`."""
+    words = {"all": _("all tenants"), "shared": shared_label(), "one": str(facts.get("label", ""))}
+    by = words.get(str(facts.get("whose"))) or _counted_tenants(int(facts.get("tenants", 0)))
+    if facts.get("kind") == "tenant":
+        return by
+    return _("%(thing)s of %(whose)s") % {"thing": _thing(facts), "whose": by}
+
+
+def _counted_tenants(count: int) -> str:
+    return ngettext("%(n)s tenant", "%(n)s tenants", count) % {"n": formats.number(count)}
+
+
 def whose(targets: Sequence[Target]) -> str:
     """Return who is hit, in words: a name, "2 tenants", "all tenants"."""
     tenants = {target.tenant for target in targets}
@@ -44,30 +70,31 @@ def whose(targets: Sequence[Target]) -> str:
         return _("all tenants")
     if len(tenants) == 1:
         return tenant_label(next(tenant for tenant in tenants if not isinstance(tenant, All)))
-    count = len(tenants - {None})
-    return ngettext("%(n)s tenant", "%(n)s tenants", count) % {"n": formats.number(count)}
+    return _counted_tenants(len(tenants - {None}))
 
 
 def thing(targets: Sequence[Target]) -> str:
     """Return what is hit, in words, without whose it is: `inventory_list`, `tag branch:2`, "3 groups"."""
+    return _thing(_things(targets))
+
+
+def _things(targets: Sequence[Target]) -> dict[str, Any]:
     kinds = {target.kind for target in targets}
-    if len(targets) == 1 or len({(t.kind, t.name) for t in targets}) == 1:
-        target = targets[0]
-        if target.kind == "tenant":
-            return _("everything")
-        if target.kind == "group":
-            return target.name
-        if target.kind == "prefix":
-            return f"{target.name}…"
-        if target.kind == "tag":
-            return _("tag %(name)s") % {"name": target.name}
-        return target.name
-    count = len(targets)
-    if kinds == {"tenant"}:
+    names = {(target.kind, target.name) for target in targets}
+    found: dict[str, Any] = {"kind": next(iter(kinds)) if len(kinds) == 1 else "", "count": len(targets)}
+    return found | ({"name": targets[0].name} if len(names) == 1 else {})
+
+
+def _thing(facts: Mapping[str, Any]) -> str:
+    kind, count = facts.get("kind"), int(facts.get("count", 0))
+    if kind == "tenant":
         return _("everything")
-    if kinds == {"group"}:
+    if "name" in facts:
+        name = str(facts["name"])
+        return f"{name}…" if kind == "prefix" else _("tag %(name)s") % {"name": name} if kind == "tag" else name
+    if kind == "group":
         return ngettext("%(n)s group", "%(n)s groups", count) % {"n": formats.number(count)}
-    if kinds == {"key"}:
+    if kind == "key":
         return ngettext("%(n)s entry", "%(n)s entries", count) % {"n": formats.number(count)}
     return ngettext("%(n)s selection", "%(n)s selections", count) % {"n": formats.number(count)}
 
@@ -89,9 +116,7 @@ def _name_of(targets: Sequence[Target]) -> str:
 
 def phrase(targets: Sequence[Target]) -> str:
     """Return what is hit and whose it is: `inventory_list of Gold & Sons`."""
-    if all(target.kind == "tenant" for target in targets):
-        return whose(targets)
-    return _("%(thing)s of %(whose)s") % {"thing": thing(targets), "whose": whose(targets)}
+    return in_words(facts(targets))
 
 
 def question(targets: Sequence[Target]) -> str:

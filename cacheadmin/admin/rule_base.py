@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from cacheadmin.conf import config
 from cacheadmin.models import Activity, InvalidationRule
 
-from . import acts
+from . import acts, told
 from .pages import Crumb, frame, url_to
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class RulePages(ModelAdmin):
         name = f"admin/cacheadmin/invalidationrule/{template}"
         return TemplateResponse(request, name, context, status=status)
 
-    def note(self, request: HttpRequest, what: str, detail: Any) -> None:
+    def note(self, request: HttpRequest, said: told.Said, detail: Any) -> None:
         text = detail if isinstance(detail, str) and detail else ""
         user: Any = request.user
         Activity.objects.create(
@@ -77,6 +77,7 @@ class RulePages(ModelAdmin):
             who=acts.one_line(user.get_username(), 200),
             user=user,
             tenants="*",
-            what=acts.one_line(what),
+            targets=[said],
+            what=acts.one_line(told.text(said)),
             reason=acts.one_line(text, 1000),
         )

@@ -21,6 +21,7 @@ from import_export.results import RowResult
 
 from cacheadmin.models import InvalidationRule
 
+from . import formats, told
 from .rule_files import FILE_BYTES, FORMATS, MISSING, Sheet, UnreadableFile, format_of, read, sheet
 from .rule_resource import KINDS_OF_CHANGE, RuleResource, columns_of, differences
 
@@ -83,15 +84,9 @@ class Diff:
 
     def __str__(self) -> str:
         """Say it in a line: "12 changes: 3 new, 8 changed, 1 error, 41 the same"."""
-        texts = {
-            "new": _("%(n)s new"),
-            "changed": _("%(n)s changed"),
-            "error": ngettext("%(n)s error", "%(n)s errors", self.errors),
-            "same": _("%(n)s the same"),
-        }
-        parts = [text % {"n": self.counts[what]} for what, text in texts.items() if self.counts[what]]
-        total = ngettext("%(n)s change", "%(n)s changes", self.changes) % {"n": self.changes}
-        return f"{total}: {', '.join(parts)}"
+        total = ngettext("%(n)s change", "%(n)s changes", self.changes) % {"n": formats.number(self.changes)}
+        kinds = ("new", "changed", "error", "same")
+        return formats.labelled(total, told.parts(**{kind: self.counts[kind] for kind in kinds}))
 
 
 class UploadForm(forms.Form):

@@ -17,7 +17,7 @@ from cacheadmin.models import InvalidationRule
 from cacheadmin.rules import Problem, Rule, code_rules, validate
 from cacheadmin.stats.history import DroppedLine, Reader
 
-from . import paging
+from . import formats, paging
 from .pages import url_to
 from .rule_files import target_text
 from .rule_form import EVENT_LABELS, model_label, sentence_of
@@ -178,8 +178,10 @@ def when_of(rule: Rule) -> str:
     text = ", ".join(labels)
     if not rule.fields:
         return text
-    shown = ", ".join(rule.fields[:4]) + (_(" and %(n)s more") % {"n": len(rule.fields) - 4} if rule.fields[4:] else "")
-    return f"{text}: {shown}"
+    shown = ", ".join(rule.fields[:4])
+    if rule.fields[4:]:
+        shown = _("%(some)s and %(n)s more") % {"some": shown, "n": formats.number(len(rule.fields) - 4)}
+    return formats.labelled(text, shown)
 
 
 def tenant_of(rule: Rule) -> str:

@@ -19,6 +19,7 @@ from cacheadmin.exceptions import InvalidRule
 from cacheadmin.models import InvalidationRule, default_events
 from cacheadmin.rules import EVENTS, Rule, RuleTarget, validate
 
+from . import formats
 from .rule_files import COLUMNS, MISSING, target_of
 
 ON = frozenset({"yes", "true", "on", "1", "y"})
@@ -232,9 +233,10 @@ def differences(before: Mapping[str, Any] | None, row: InvalidationRule) -> list
             gone, come = [x for x in old if x not in new], [x for x in new if x not in old]
             parts = [f"+\u00a0{_shown(x)}" for x in come] + [f"−\u00a0{_shown(x)}" for x in gone]
             told = ", ".join(parts) if parts else _("another order")
-            found.append(f"{name}: {told}")
+            found.append(formats.labelled(name, told))
         else:
-            found.append(f"{name}: {_shown(new)}" if before is None else f"{name}: {_shown(old)} → {_shown(new)}")
+            now = _shown(new) if before is None else f"{_shown(old)} → {_shown(new)}"
+            found.append(formats.labelled(name, now))
     return found
 
 

@@ -9,11 +9,10 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.functional import Promise
-from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
-from . import rule_import
+from . import rule_import, told
 from .pages import Crumb, Note, url_to
 from .rule_base import RulePages
 from .rule_files import FILE_BYTES, FORMATS, UnreadableFile
@@ -99,12 +98,11 @@ class Transfer(RulePages):
             return self._diff(request, rule_import.compare(rows, request.user, **rights), [note])
         for row in done.new:
             super().log_addition(request, row, _("Imported: %(what)s") % {"what": "; ".join(differences(None, row))})
-        for row, told in done.changed:
-            super().log_change(request, row, _("Imported: %(what)s") % {"what": "; ".join(told)})
+        for row, changes in done.changed:
+            super().log_change(request, row, _("Imported: %(what)s") % {"what": "; ".join(changes)})
         total = len(done.new) + len(done.changed)
-        text = ngettext("Imported %(n)s rule", "Imported %(n)s rules", total) % {"n": total}
-        parts = _("%(new)s new, %(changed)s changed") % {"new": len(done.new), "changed": len(done.changed)}
+        said = told.imported(len(done.new), len(done.changed))
         if total:
-            self.note(request, text, parts)
-        messages.success(request, format_html("{}: {}.", text, parts))
+            self.note(request, said, "")
+        messages.success(request, f"{told.text(said)}.")
         return HttpResponseRedirect(url_to(self.admin_site, "cacheadmin_invalidationrule_changelist"))

@@ -24,7 +24,7 @@ from cacheadmin.exceptions import InvalidRule
 from cacheadmin.models import InvalidationRule
 from cacheadmin.rules import Rule, code_rules
 
-from . import paging, rule_list, rule_preview, rule_transfer
+from . import paging, rule_list, rule_preview, rule_transfer, told
 from .access import access_of
 from .pages import Crumb, Note, url_to
 from .rule_form import RuleForm, completions, known_rules, model_label, sentence_of
@@ -318,25 +318,25 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Write to Django's log and to Activity."""
-        self.note(request, _("Added rule %(name)s") % {"name": obj.name}, message)
+        self.note(request, told.rule("added", obj.name), message)
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Write to Django's log and to Activity."""
-        self.note(request, _("Changed rule %(name)s") % {"name": obj.name}, message)
+        self.note(request, told.rule("changed", obj.name), message)
         return super().log_change(request, obj, message)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Delete a rule; Activity tells it."""
         super().delete_model(request, obj)
-        self.note(request, _("Deleted rule %(name)s") % {"name": obj.name}, "")
+        self.note(request, told.rule("deleted", obj.name), "")
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         """Delete rules; Activity tells it."""
         names = [row.name for row in queryset]
         super().delete_queryset(request, queryset)
         for name in names:
-            self.note(request, _("Deleted rule %(name)s") % {"name": name}, "")
+            self.note(request, told.rule("deleted", name), "")
 
 
 class _Form:

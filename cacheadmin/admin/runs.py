@@ -28,7 +28,7 @@ from cacheadmin.models import Activity
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import ALL, Target
 
-from . import acts
+from . import acts, told
 from .warmable import steps_for
 
 logger = logging.getLogger("cacheadmin")
@@ -85,6 +85,7 @@ class Teller:
         self.row = row
         self.stop = Stop()
         self.progress = Progress(total=total)
+        self._said = [item for item in row.targets if "said" in item]
         self._steps: deque[str] = deque(maxlen=STEPS_KEPT)
         self._begun = time.monotonic()
         self._told = float("-inf")
@@ -106,7 +107,7 @@ class Teller:
         self.progress.told_at = time.time()
         self.progress.steps = list(self._steps)
         values: dict[str, Any] = {
-            "targets": [{"run": asdict(self.progress)}],
+            "targets": [*self._said, {"run": asdict(self.progress)}],
             "entries": self.progress.done,
             "took_ms": (time.monotonic() - self._begun) * 1000,
         }
@@ -141,11 +142,13 @@ def start(
     alias: str = "",
     reason: str = "",
     total: int | None = None,
+    said: told.Said | None = None,
 ) -> Activity:
     """
     Begin a run for the user of a request. Runs that died unheard are written down as failed first.
 
-    `total` is how many steps there are, if that is known: its page shows a bar from the beginning.
+    `said` is what it does, as data, so that each reader gets it in his language. `total` is how many steps there are,
+    if that is known: its page shows a bar from the beginning.
     Cost:    two queries.
     Returns: its line of Activity.
     """
@@ -160,7 +163,7 @@ def start(
         alias=alias,
         what=what[:300],
         reason=reason[:1000],
-        targets=[{"run": asdict(Progress(total=total, told_at=time.time()))}],
+        targets=[*([said] if said else ()), {"run": asdict(Progress(total=total, told_at=time.time()))}],
         state=Activity.State.RUNNING,
     )
     launch(lambda: _run(row, work, total))
@@ -196,7 +199,7 @@ def forget_silent(older: timedelta = timedelta(minutes=10)) -> int:
     return Activity.objects.filter(pk__in=dead, state=Activity.State.RUNNING).update(state=Activity.State.FAILED)
 
 
-def start_warming(request: HttpRequest, targets: Sequence[Target], phrase: str) -> Activity:
+def start_warming(request: HttpRequest, targets: Sequence[Target]) -> Activity:
     """
     Begin to warm what some targets name.
 
@@ -208,8 +211,16 @@ def start_warming(request: HttpRequest, targets: Sequence[Target], phrase: str) 
     total = len(first) if is_whole else None
     tenants, aliases = acts.tenants_of(targets), {target.alias for target in targets}
     alias = (aliases.pop() or "") if len(aliases) == 1 else ""
+    said = told.warmed(targets)
     return start(
-        request, work, kind=Activity.Kind.WARM, what=f"warm {phrase}", tenants=tenants, alias=alias, total=total
+        request,
+        work,
+        kind=Activity.Kind.WARM,
+        what=told.text(said),
+        tenants=tenants,
+        alias=alias,
+        total=total,
+        said=said,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
+from cacheadmin.admin import formats
 from cacheadmin.admin.lines import Line, Wish
 from cacheadmin.exceptions import CacheAway, InvalidTarget
 from cacheadmin.stats import EVERY_TENANT, Mark
@@ -113,8 +114,8 @@ def _summed(lines: Iterable[DroppedLine]) -> Iterator[Line]:
 
 def _whats(whats: Iterable[str]) -> str:
     names = sorted(whats)
-    shown = ", ".join(map(_what, names[:3]))
-    return shown + (_(" and %(n)s more") % {"n": len(names) - 3} if len(names) > 3 else "")
+    shown, more = ", ".join(map(_what, names[:3])), len(names) - 3
+    return _("%(some)s and %(n)s more") % {"some": shown, "n": formats.number(more)} if more > 0 else shown
 
 
 def _what(what: str) -> str:

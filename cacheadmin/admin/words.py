@@ -21,6 +21,15 @@ STATES: Final[dict[str, tuple[str | Promise, str | Promise]]] = {
 """The word and the meaning of each state of an entry, an invalidation or a run."""
 
 
+SERIALIZERS: Final[dict[str, str | Promise]] = {"bytes": _("bytes"), "integer": _("integer"), "text": _("text")}
+"""Forms of a stored value that have no proper name, as pickle and JSON have one."""
+
+
+def stored_as(serializer: str) -> str:
+    """Return what the form of a stored value is called."""
+    return str(SERIALIZERS.get(serializer, serializer))
+
+
 def state_word(state: str) -> str:
     """Return the word of a state."""
     return str(STATES[state][0]) if state in STATES else state

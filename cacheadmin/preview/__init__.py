@@ -12,9 +12,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext, ngettext
+
 from . import compressors, formats, pickles
 from .nodes import HIDDEN, Difference, Mask, Node, Preview, build, diff, outline, to_json
-from .values import Call, Seq, count, dotted, visible_lines
+from .values import Call, Seq, count, dotted, number, visible_lines
 from .views import describe
 
 __all__ = ["HIDDEN", "MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "Difference", "Mask", "Node", "Preview", "diff", "inspect"]
@@ -72,7 +75,7 @@ def inspect(
         limits = {"max_nodes": max_nodes, "max_depth": max_depth, "max_chars": 2 * max_bytes}
         return _show(expanded, content, stored_bytes, mask, limits)
     except Exception as error:  # noqa: BLE001 - the page must come up whatever we overlooked; the tests let nothing get here
-        warning = f"could not be read ({type(error).__name__})"
+        warning = gettext("could not be read (%(error)s)") % {"error": type(error).__name__}
         hexdump = formats.hexdump(stored) if mask is None else ""
         kind = count(stored_bytes, "bytes")
         return Preview(kind, "bytes", "", stored_bytes, None, None, None, None, hexdump, (warning,), is_cut)
@@ -111,7 +114,9 @@ def _msgpack(data: bytes, is_cut: bool) -> _Content | None:
     if not formats.looks_like_msgpack(data):
         return None
     if formats.MSGPACK is None:
-        return _Content("bytes", warnings=("may be msgpack: install the package msgpack to see",), is_read=False)
+        return _Content(
+            "bytes", warnings=(gettext("may be msgpack: install the package msgpack to see"),), is_read=False
+        )
     try:
         return _Content("msgpack", formats.read_msgpack(data, is_cut=is_cut), is_whole=not is_cut)
     except ValueError:
@@ -121,19 +126,22 @@ def _msgpack(data: bytes, is_cut: bool) -> _Content | None:
 def _pickle(walk: pickles.Walk, size: int) -> _Content:
     warnings = []
     if walk.problem and not walk.is_cut:
-        warnings.append(f"damaged pickle: {walk.problem}")
+        warnings.append(gettext("damaged pickle: %(why)s") % {"why": walk.problem})
     elif not walk.problem and walk.consumed < size:
-        warnings.append(f"{count(size - walk.consumed, 'bytes')} more after the pickle")
+        left = count(size - walk.consumed, "bytes")
+        warnings.append(gettext("more after the pickle: %(size)s") % {"size": left})
     names = walk.risky_names
-    warnings += (f"names {name}: loading it could run code" for name in names[:_NAMES_SHOWN])
+    text = gettext("names %(name)s: loading it could run code")
+    warnings += (text % {"name": name} for name in names[:_NAMES_SHOWN])
     if len(names) > _NAMES_SHOWN:
-        warnings.append(f"and {len(names) - _NAMES_SHOWN:,} more such names")
+        more = len(names) - _NAMES_SHOWN
+        warnings.append(ngettext("and %(n)s more such name", "and %(n)s more such names", more) % {"n": number(more)})
     value, is_read = walk.root, not walk.problem or walk.root is not None
     if isinstance(value, Seq) and value.kind == "tuple" and len(value.values) == 3:
         marker = value.values[0]
         if isinstance(marker, Call) and dotted(marker.target) == _HERD_MARKER:
             value = value.values[1]
-            warnings.append("stored by django-redis' HerdClient, shown without its wrapper")
+            warnings.append(gettext("stored by django-redis’ HerdClient, shown without its wrapper"))
     is_whole = not walk.problem and walk.consumed == size
     return _Content(f"pickle {walk.protocol}", value, None, tuple(warnings), is_read, is_whole)
 
@@ -157,11 +165,12 @@ def _show(
         root = tree = shown = None
     warnings = [*expanded.warnings, *content.warnings]
     if expanded.is_cut and not expanded.is_damaged:
-        warnings.append(f"truncated at {_size(len(data))}")
+        warnings.append(gettext("truncated at %(size)s") % {"size": filesizeformat(len(data))})
     if tree is not None:
-        warnings += (f"the mask failed ({error}), so what it was asked about is hidden" for error in tree.mask_errors)
+        failed = gettext("the mask failed (%(error)s), so what it was asked about is hidden")
+        warnings += (failed % {"error": error} for error in tree.mask_errors)
     if not is_open:
-        warnings.append("shown without its bytes, for a mask is set")
+        warnings.append(gettext("shown without its bytes, for a mask is set"))
     return Preview(
         kind=_kind(content, root, raw, len(data), is_cut=expanded.is_cut),
         serializer=content.serializer,
@@ -184,15 +193,11 @@ def _may_have_fields(content: _Content) -> bool:
 
 def _kind(content: _Content, root: Node | None, raw: object, size: int, *, is_cut: bool) -> str:
     if root is None or not content.is_read:
-        return count(size, "bytes", is_open=is_cut) if size else "empty"
+        return count(size, "bytes", is_open=is_cut) if size else gettext("empty")
     if root.is_masked:
-        return HIDDEN
-    type_name = "text" if content.serializer == "text" else root.type_name
+        return str(HIDDEN)
+    type_name = gettext("text") if content.serializer == "text" else root.type_name
     if isinstance(raw, (str, bytes)):
-        unit = "characters" if isinstance(raw, str) else "bytes"
-        return f"{type_name}, {count(len(raw), unit, is_open=is_cut)}"
+        length = count(len(raw), "characters" if isinstance(raw, str) else "bytes", is_open=is_cut)
+        return f"{type_name}, {length}"
     return type_name if root.is_leaf else f"{type_name}, {root.text}"
-
-
-def _size(size: int) -> str:
-    return f"{size // 1024:,} KB" if size >= 1024 else count(size, "bytes")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
+from django.utils.translation import gettext
+
 from .values import count
 
 COUNTED_BYTES: Final = 4 * 1024 * 1024
@@ -68,20 +70,24 @@ def expand(stored: bytes, *, is_cut: bool, max_bytes: int) -> Expanded:
     open_, package = _OPENERS[found]
     stream = open_()
     if stream is None:
-        warning = f"cannot be read here: install the package {package}"
-        return Expanded(stored, found, None, is_cut, (f"compressed with {found}; {warning}",), is_readable=False)
+        text = gettext("compressed with %(name)s, which cannot be read here: install the package %(package)s")
+        warning = text % {"name": found, "package": package}
+        return Expanded(stored, found, None, is_cut, (warning,), is_readable=False)
     kept, total, left, problem = _pump(stream, stored, max_bytes)
     is_early = not problem and not stream.eof and not is_cut and total < COUNTED_BYTES
     if not total and (problem or not stream.eof):
         if found == "zlib":  # any text may begin with "x^"
             return Expanded(stored, "", None if is_cut else len(stored), is_cut)
-        warning = f"looks like {found}, but cannot be decompressed: {problem or 'it ends early'}"
+        text = gettext("looks like %(name)s, but cannot be decompressed: %(why)s")
+        warning = text % {"name": found, "why": problem or gettext("it ends early")}
         return Expanded(stored, found, None, is_cut, (warning,), is_readable=False)
     warnings = []
     if problem or is_early:
-        warnings.append(f"damaged: {found} stops after {count(total, 'bytes')} ({problem or 'it ends early'})")
+        text = gettext("damaged: %(name)s stops after %(size)s (%(why)s)")
+        why = problem or gettext("it ends early")
+        warnings.append(text % {"name": found, "size": count(total, "bytes"), "why": why})
     if stream.eof and left:
-        warnings.append(f"{count(left, 'bytes')} more after the compressed ones")
+        warnings.append(gettext("more after the compressed bytes: %(size)s") % {"size": count(left, "bytes")})
     return Expanded(
         kept,
         found,

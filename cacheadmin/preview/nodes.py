@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Protocol
 
-from .values import DIGIT_BITS, clip, fingerprint, inline
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from .values import DIGIT_BITS, clip, fingerprint, inline, left_out
 from .views import View, describe
 
 DEEPEST: Final = 100
@@ -19,7 +22,7 @@ DEEPEST: Final = 100
 FAIR_SHARE: Final = 4
 """A container first shows at most this part of all nodes: a quarter."""
 LABEL_LIMIT: Final = 100
-HIDDEN: Final = "hidden by mask"
+HIDDEN: Final = _("hidden by mask")
 
 
 class Mask(Protocol):
@@ -161,7 +164,7 @@ def _draft(
         except Exception as error:  # noqa: BLE001 - the site's own code: what it cannot judge stays hidden
             is_masked, errors[type(error).__name__] = True, None
         if is_masked:
-            return _Draft(label, path, parent, None, View("", "", plain=HIDDEN), is_masked=True)
+            return _Draft(label, path, parent, None, View("", "", plain=str(HIDDEN)), is_masked=True)
     draft = _Draft(label, path, parent, value, describe(value), depth=parent.depth + 1 if parent is not None else 0)
     while parent is not None and draft.view.size:
         if parent.value is value:
@@ -200,12 +203,12 @@ def _node(draft: _Draft) -> Node:
 
 
 def _reference(above: _Draft) -> str:
-    return f"the same as {above.path or 'the whole'}"
+    return gettext("the same as %(path)s") % {"path": above.path} if above.path else gettext("the same as the whole")
 
 
 def _plain(draft: _Draft, room: int) -> Any:
     """Return a draft as what `json` can write, its strings cut to `room` characters."""
-    view, rest = draft.view, f"… {draft.more:,} more" if draft.more else "…" if draft.view.is_open else ""
+    view, rest = draft.view, left_out(draft.more) if draft.more else "…" if draft.view.is_open else ""
     if draft.same_as is not None:
         return _reference(draft.same_as)
     if view.shape == "list":
@@ -245,7 +248,7 @@ def outline(root: Node) -> str:
         type_name = "" if node.is_leaf else f"{node.type_name}, "
         lines.append(f"{'  ' * depth}{label}{HIDDEN if node.is_masked else type_name + node.text}")
         if node.more:
-            waiting.append((depth + 1, Node("", "", f"… {node.more:,} more")))
+            waiting.append((depth + 1, Node("", "", left_out(node.more))))
         waiting += ((depth + 1, child) for child in reversed(node.children))
     return "\n".join(lines)
 

@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from .values import NAME_LIMIT, Call, Map, Name, Seq, clip, dotted
+from django.utils.translation import gettext
+
+from .values import NAME_LIMIT, Call, Map, Name, Seq, clip, dotted, number
 
 _KINDS: Final[dict[str, Literal["list", "tuple", "frozenset"]]] = {
     "LIST": "list",
@@ -77,14 +79,14 @@ class _Machine:
 
     def take(self, size: int) -> list[Any]:
         if len(self.stack) < size:
-            raise _MalformedError("needs more values than there are")
+            raise _MalformedError(gettext("needs more values than there are"))
         items = self.stack[len(self.stack) - size :]
         del self.stack[len(self.stack) - size :]
         return items
 
     def name(self, module: object, qualname: object) -> Name:
         if not isinstance(module, str) or not isinstance(qualname, str):
-            raise _MalformedError("a name that is no text")
+            raise _MalformedError(gettext("a name that is no text"))
         module, qualname = _RENAMED.get(module, module)[:NAME_LIMIT], qualname[:NAME_LIMIT]
         name = Name(module, qualname)
         first, *rest = qualname.split(".")
@@ -105,7 +107,7 @@ class _Machine:
             target.values = target.values or []
             target.values.extend(items)
         else:
-            raise _MalformedError("items for what takes none")
+            raise _MalformedError(gettext("items for what takes none"))
 
     def update(self, items: list[Any]) -> None:
         target, pairs = self.stack[-1], zip(items[::2], items[1::2], strict=True)
@@ -115,11 +117,11 @@ class _Machine:
             target.pairs = target.pairs or []
             target.pairs.extend(pairs)
         else:
-            raise _MalformedError("keys for what takes none")
+            raise _MalformedError(gettext("keys for what takes none"))
 
     def call(self, target: object, args: object, kwargs: object = None, *, is_new: bool = False) -> None:
         if not isinstance(args, Seq) or args.kind != "tuple":
-            raise _MalformedError("arguments that are no tuple")
+            raise _MalformedError(gettext("arguments that are no tuple"))
         if isinstance(target, Name) and target.dotted == "builtins.getattr":
             owner, *path = args.values or [None]
             if isinstance(owner, Name) and len(path) == 1 and isinstance(path[0], str):
@@ -135,7 +137,7 @@ class _Machine:
         made.states = made.states or []
         self.stack.append(made)
         if len(made.states) >= _STATES_LIMIT:
-            raise _MalformedError("too many states for one object")
+            raise _MalformedError(gettext("too many states for one object"))
         made.states.append(state)
 
     def step(self, op: str, arg: Any) -> None:
@@ -311,7 +313,7 @@ def walk(payload: bytes, *, is_cut: bool = False) -> Walk:
         except (ValueError, DeprecationWarning) as error:  # one for odd escapes, if warnings are errors
             known = payload[end : end + 1].decode("latin-1") in _CODES
             is_cut = is_cut and known
-            problem = _CUT if known else f"malformed at byte {end:,}: {clip(str(error), 80)}"
+            problem = _CUT if known else _malformed(end, clip(str(error), 80))
             if is_cut:
                 _push_partial(machine, payload, end)
             break
@@ -319,7 +321,7 @@ def walk(payload: bytes, *, is_cut: bool = False) -> Walk:
         try:
             machine.step(op.name, arg)
         except (ValueError, IndexError, KeyError) as error:
-            is_cut, problem = False, f"malformed at byte {end:,}: {op.name}, {_reason(error)}"
+            is_cut, problem = False, _malformed(end, f"{op.name}, {_reason(error)}")
             break
         end = stream.tell()
         if op.name not in _TRANSPARENT:
@@ -327,17 +329,23 @@ def walk(payload: bytes, *, is_cut: bool = False) -> Walk:
             machine.protocol = max(machine.protocol, op.proto)
     if not problem and machine.stack:
         root = machine.stack[-1]  # as Python does, whatever else is left
-        problem = "values are left over" if len(machine.stack) > 1 or machine.outer else ""
+        problem = gettext("values are left over") if len(machine.stack) > 1 or machine.outer else ""
     else:
-        problem = problem or "no value"
+        problem = problem or gettext("no value")
         root = machine.close()
-    return Walk(root, machine.protocol, opcodes, end, problem, is_cut and problem == _CUT, tuple(machine.risky))
+    is_early = problem == _CUT
+    told = gettext("ends early") if is_early else problem
+    return Walk(root, machine.protocol, opcodes, end, told, is_cut and is_early, tuple(machine.risky))
+
+
+def _malformed(at: int, why: str) -> str:
+    return gettext("malformed at byte %(n)s: %(why)s") % {"n": number(at), "why": why}
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
-        return "nothing was kept under that number"
-    return "no value to take" if isinstance(error, IndexError) else str(error)
+        return gettext("nothing was kept under that number")
+    return gettext("no value to take") if isinstance(error, IndexError) else str(error)
 
 
 def _takes_items(value: object) -> bool:

@@ -5,10 +5,13 @@ The readers (`pickles`, `formats`) build these; `nodes` turns them into a tree. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, Literal
+
+from django.utils.formats import number_format
+from django.utils.translation import gettext, ngettext
 
 TEXT_LIMIT: Final = 120
 """Characters of a scalar that a node shows; the rest is counted."""
@@ -115,13 +118,13 @@ def write(value: object) -> str:
         body = repr(b'"' + value[:TEXT_LIMIT])[3:-1].replace('"', '\\"').replace("\\'", "'")
         return f'b"{body}"' + _rest(len(value), "bytes")
     if isinstance(value, int) and value.bit_length() > DIGIT_BITS:
-        return f"an integer of {value.bit_length():,} bits"
+        return gettext("an integer of %(n)s bits") % {"n": number(value.bit_length())}
     text = repr(value)
-    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]}… {len(text):,} digits"
+    return text if len(text) <= TEXT_LIMIT else f"{text[:TEXT_LIMIT]}… {count(len(text), 'digits')}"
 
 
-def _rest(size: int, unit: str) -> str:
-    return f"… {size:,} {unit}" if size > TEXT_LIMIT else ""
+def _rest(size: int, unit: Unit) -> str:
+    return f"… {count(size, unit)}" if size > TEXT_LIMIT else ""
 
 
 def fingerprint(value: object) -> str:
@@ -142,9 +145,34 @@ def is_scalar(value: object) -> bool:
     return type(value) in type_names
 
 
-def count(size: int, unit: str, *, is_open: bool = False) -> str:
-    """Write "41 items", "1 key", "at least 3 rows"; `unit` is in the plural."""
-    return f"{'at least ' if is_open else ''}{size:,} {unit if size != 1 else unit[:-1]}"
+Unit = Literal["bytes", "characters", "digits", "fields", "items", "keys", "parts", "rows"]
+
+_COUNTED: Final[dict[Unit, Callable[[int], str]]] = {
+    "bytes": lambda n: ngettext("%(n)s byte", "%(n)s bytes", n),
+    "characters": lambda n: ngettext("%(n)s character", "%(n)s characters", n),
+    "digits": lambda n: ngettext("%(n)s digit", "%(n)s digits", n),
+    "fields": lambda n: ngettext("%(n)s field", "%(n)s fields", n),
+    "items": lambda n: ngettext("%(n)s item", "%(n)s items", n),
+    "keys": lambda n: ngettext("%(n)s key", "%(n)s keys", n),
+    "parts": lambda n: ngettext("%(n)s part", "%(n)s parts", n),
+    "rows": lambda n: ngettext("%(n)s row", "%(n)s rows", n),
+}
+
+
+def number(value: int) -> str:
+    """Write a number with the language's grouping."""
+    return number_format(value, force_grouping=True)
+
+
+def count(size: int, unit: Unit, *, is_open: bool = False) -> str:
+    """Write "41 items", "1 key", "at least 3 rows", in the reader's language."""
+    text = _COUNTED[unit](size) % {"n": number(size)}
+    return gettext("at least %(count)s") % {"count": text} if is_open else text
+
+
+def left_out(size: int) -> str:
+    """Write "… 39 more"."""
+    return gettext("… %(more)s more") % {"more": number(size)}
 
 
 def inline(value: object, depth: int = 3) -> str:

@@ -12,8 +12,25 @@ from itertools import chain, islice
 from typing import Final, Literal
 from uuid import UUID
 
+from django.utils.translation import gettext
+
 from .scalars import SCALARS, read_bytes
-from .values import Call, Leaf, Map, Name, Seq, clip, count, dotted, fingerprint, inline, is_scalar, type_names, write
+from .values import (
+    Call,
+    Leaf,
+    Map,
+    Name,
+    Seq,
+    Unit,
+    clip,
+    count,
+    dotted,
+    fingerprint,
+    inline,
+    is_scalar,
+    type_names,
+    write,
+)
 
 _SHORT: Final = frozenset(
     ("builtins", "datetime", "decimal", "uuid", "collections", "django.utils.safestring", "django.db.models.query")
@@ -62,13 +79,13 @@ def describe(value: object) -> View:
     return View(type_names.get(type(value), clip(type(value).__name__)), write(value), plain=value, raw=value)
 
 
-def _list(type_name: str, values: list[object], unit: str = "items", *, is_open: bool = False) -> View:
+def _list(type_name: str, values: list[object], unit: Unit = "items", *, is_open: bool = False) -> View:
     text = count(len(values), unit, is_open=is_open)
     return View(type_name, text, "list", size=len(values), entries=enumerate(values), is_open=is_open)
 
 
 def _dict(
-    type_name: str, size: int, entries: Iterable[tuple[object, object]], unit: str = "keys", *, is_open: bool = False
+    type_name: str, size: int, entries: Iterable[tuple[object, object]], unit: Unit = "keys", *, is_open: bool = False
 ) -> View:
     return View(type_name, count(size, unit, is_open=is_open), "dict", size=size, entries=entries, is_open=is_open)
 
@@ -128,7 +145,7 @@ def _describe_object(call: Call, name: str) -> View:
         if size or states:
             if len(items) == size:
                 return _list(type_name, items, is_open=is_open)
-            unit = "parts" if others else "fields" if states else "keys"
+            unit: Unit = "parts" if others else "fields" if states else "keys"
             return _dict(type_name, size, entries, unit, is_open=is_open)
         text = f"{type_name.rpartition('.')[2]}({', '.join(inline(arg, 1) for arg in call.args)})"
         return View(type_name, text, plain=text)
@@ -175,7 +192,8 @@ def _rows(type_name: str, states: list[Map]) -> View | None:
         return _list(type_name, rows.values, "rows", is_open=rows.is_open)
     if any(state.is_open for state in states):  # cut before its rows
         return None
-    return View(type_name, "not evaluated", plain="not evaluated")
+    text = gettext("not evaluated")
+    return View(type_name, text, plain=text)
 
 
 # Known types: each takes a call and returns a view, other data to describe, or None if it is not of the usual form.

@@ -29,6 +29,7 @@ register.filter("cacheadmin_size", formats.size)
 register.filter("cacheadmin_rate", formats.rate)
 register.filter("cacheadmin_clock", formats.clock)
 register.filter("cacheadmin_epoch", formats.epoch)
+register.filter("cacheadmin_stored", words.stored_as)
 
 
 @register.filter

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.forms import DateField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -227,7 +228,7 @@ class ActivityDetail(Page):
             for target in line.targets
         ]
         is_whole = not self.access.is_bound or ("*" not in row.tenants and all(map(self.access.sees, row.tenants)))
-        title = line.what or str(row)
+        title = capfirst(line.what or str(row))
         return self.render(
             title,
             crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(title)],

@@ -10,7 +10,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from cacheadmin.admin import acts, runs
+from cacheadmin.admin import acts, runs, told
 from cacheadmin.admin.asking import ConfirmForm
 from cacheadmin.admin.pages import Crumb
 from cacheadmin.admin.views.scopes import Invalidate
@@ -44,10 +44,19 @@ class Clear(Invalidate):
             acts.warn(request, _("Redis is away. Nothing was cleared; try again when it is back."))
             return HttpResponseRedirect(self.back_url(targets))
         reason = form.cleaned_data["reason"]
-        what = f"clear alias {alias}"
+        said = told.cleared(alias)
         work = runs.clear(alias, request.user.get_username(), reason)
-        row = runs.start(request, work, kind=Activity.Kind.CLEAR, what=what, tenants="*", alias=alias, reason=reason)
-        acts.log(request, what)
+        row = runs.start(
+            request,
+            work,
+            kind=Activity.Kind.CLEAR,
+            what=told.text(said),
+            tenants="*",
+            alias=alias,
+            reason=reason,
+            said=said,
+        )
+        acts.log(request, row.what)
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", row.pk))
 
     def get(self, request: HttpRequest) -> HttpResponse:

@@ -9,7 +9,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
-from cacheadmin.admin import acts, formats, runs
+from cacheadmin.admin import acts, formats, runs, told
 from cacheadmin.admin.access import Access
 from cacheadmin.admin.pages import Act, Crumb, Page
 from cacheadmin.admin.words import state_word
@@ -79,7 +79,7 @@ class RunDetail(Page):
         shown = said(row)
         permission = "clear_alias" if row.kind == Activity.Kind.CLEAR else "warm"
         return self.render(
-            capfirst(acts.one_line(row.what or str(row))),
+            capfirst(acts.one_line(told.what_of(row) or str(row))),
             crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(pgettext("a long deed", "Run"))],
             run=row,
             shown=shown,

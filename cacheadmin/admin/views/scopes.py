@@ -102,7 +102,7 @@ class Invalidate(Page):
         )
         acts.tell(request, self.site, deed, naming.phrase(targets))
         if form.cleaned_data.get("warm") and deed.result.is_done and can_warm(self.access, targets):
-            run = runs.start_warming(request, targets, naming.phrase(targets))
+            run = runs.start_warming(request, targets)
             acts.tell_run(request, self.site, run)
         return HttpResponseRedirect(self.back_url(targets))
 

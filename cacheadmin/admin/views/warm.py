@@ -69,6 +69,6 @@ class Warm(Page):
         if browser.away():
             acts.warn(request, _("Redis is away. Nothing was warmed; try again when it is back."))
             return HttpResponseRedirect(back_to(self, targets))
-        row = runs.start_warming(request, targets, naming.phrase(targets))
+        row = runs.start_warming(request, targets)
         acts.log(request, row.what)
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", row.pk))

@@ -1,0 +1,138 @@
+"""What was done, kept as data on a line of Activity and said in the language of whoever reads it.
+
+A line's `targets` may hold `{"said": code, …}` beside targets. A line without one is said anew, too, if its text is
+what pages or commands write for its targets; any other is shown as it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from cacheadmin.models import Activity
+from cacheadmin.targets import ALL, Target
+
+from . import formats, history, naming
+
+Said = dict[str, Any]
+"""`{"said": code, …}`, with the values that the code's words need: names, labels, counts."""
+
+SHOWN: Final = 3
+"""Targets that a line names."""
+
+
+def warmed(targets: Sequence[Target]) -> Said:
+    """Return that what some targets name was warmed. Cost: what `Tenancy.labels` costs."""
+    return {"said": "warmed", **naming.facts(targets)}
+
+
+def recomputed(group: str, arguments: str) -> Said:
+    """Return that one entry was computed anew."""
+    return {"said": "recomputed", "group": group, "arguments": arguments}
+
+
+def cleared(alias: str) -> Said:
+    """Return that an alias was cleared."""
+    return {"said": "cleared", "alias": alias}
+
+
+def rule(act: str, name: str) -> Said:
+    """Return that a rule was `added`, `changed` or `deleted`."""
+    return {"said": f"rule {act}", "name": name}
+
+
+def imported(new: int, changed: int) -> Said:
+    """Return that rules came from a file."""
+    return {"said": "imported", "new": new, "changed": changed}
+
+
+def _recomputed(said: Said) -> str:
+    group, arguments = str(said.get("group", "")), str(said.get("arguments", ""))
+    return _("recomputed %(name)s") % {"name": formats.labelled(group, arguments) if arguments else group}
+
+
+def _imported(said: Said) -> str:
+    new, changed = int(said.get("new", 0)), int(said.get("changed", 0))
+    both = new + changed
+    total = ngettext("Imported %(n)s rule", "Imported %(n)s rules", both) % {"n": formats.number(both)}
+    return formats.labelled(total, parts(new=new, changed=changed)) if both else total
+
+
+def parts(**counts: int) -> str:
+    """Say how many rules are new, changed, wrong and the same, if there are any: "3 new, 8 changed"."""
+    words = {
+        "new": lambda n: ngettext("%(n)s new", "%(n)s new", n),
+        "changed": lambda n: ngettext("%(n)s changed", "%(n)s changed", n),
+        "error": lambda n: ngettext("%(n)s error", "%(n)s errors", n),
+        "same": lambda n: ngettext("%(n)s the same", "%(n)s the same", n),
+    }
+    return ", ".join(words[name](n) % {"n": formats.number(n)} for name, n in counts.items() if n)
+
+
+WORDS: Final[Mapping[str, Callable[[Said], str]]] = {
+    "warmed": lambda said: _("warm %(phrase)s") % {"phrase": naming.in_words(said)},
+    "recomputed": _recomputed,
+    "cleared": lambda said: _("clear alias %(alias)s") % {"alias": said.get("alias", "")},
+    "rule added": lambda said: _("Added rule %(name)s") % {"name": said.get("name", "")},
+    "rule changed": lambda said: _("Changed rule %(name)s") % {"name": said.get("name", "")},
+    "rule deleted": lambda said: _("Deleted rule %(name)s") % {"name": said.get("name", "")},
+    "imported": _imported,
+}
+
+
+def text(said: Said) -> str:
+    """Say it in the language of now; empty for a code of another version."""
+    words = WORDS.get(str(said.get("said")))
+    try:
+        return words(said) if words is not None else ""
+    except (TypeError, ValueError, KeyError):  # not written by us
+        return ""
+
+
+def what_of(row: Activity, told: Sequence[Target] | None = None) -> str:
+    """
+    Say what a line of Activity is about.
+
+    `told` are those of its targets that may be named, if these are not all.
+    """
+    if told is not None:
+        return ", ".join(map(target_in_words, told))
+    for item in row.targets if isinstance(row.targets, list) else ():
+        if isinstance(item, dict) and "said" in item and (found := text(item)):
+            return found
+    named = history.targets_of(row)
+    if not named or row.what not in _as_written(named):
+        return str(row.what)
+    shown = ", ".join(map(target_in_words, named[:SHOWN]))
+    more = len(named) - SHOWN
+    return _("%(some)s and %(n)s more") % {"some": shown, "n": formats.number(more)} if more > 0 else shown
+
+
+def _as_written(named: Sequence[Target]) -> set[str]:
+    """Return what pages and commands write for some targets."""
+    some, more = [str(target) for target in named[:SHOWN]], len(named) - SHOWN
+    pages = ", ".join(some) + (" …" if more > 0 else "")
+    commands = "; ".join(some) + (f"; and {more:,} more" if more > 0 else "")
+    return {pages[:300], commands[:300]}
+
+
+def target_in_words(target: Target) -> str:
+    """Return a target as `str` does, in the language of now: "group stock of tenant 3 in query"."""
+    whats = {
+        "tenant": _("everything"),
+        "group": _("group %(name)s"),
+        "prefix": _("prefix %(name)s"),
+        "tag": _("tag %(name)s"),
+        "key": _("key %(name)s"),
+        "pattern": _("pattern %(name)s"),
+    }
+    whose = _("tenant %(id)s") % {"id": target.tenant}
+    if target.tenant is ALL:
+        whose = _("all tenants")
+    elif target.tenant is None:
+        whose = _("shared data")
+    found = _("%(thing)s of %(whose)s") % {"thing": whats[target.kind] % {"name": target.name}, "whose": whose}
+    return _("%(thing)s in %(alias)s") % {"thing": found, "alias": target.alias} if target.alias else found
