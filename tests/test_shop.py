@@ -399,17 +399,13 @@ print(child.process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
         parent = subprocess.run([sys.executable, "-c", script], cwd=SHOP.parent, stdout=subprocess.PIPE, check=False)
-        group = int(parent.stdout)
-        deadline = time.monotonic() + 10
-        while in_group(group) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not in_group(group)
+        assert left_in_group(int(parent.stdout)) == []
 
     def test_a_child_that_is_stopped_leaves_nothing(self):
         with Child(["/bin/sh", "-c", "sleep 60 & sleep 60"]) as child:
             assert child.is_running()
         assert not child.is_running()
-        assert not in_group(child.process.pid)
+        assert left_in_group(child.process.pid) == []
 
     def test_a_port_that_is_taken_is_passed_over(self):
         first = free_port(0)
@@ -417,9 +413,12 @@ os.kill(os.getpid(), signal.SIGKILL)
             assert free_port(first) > first
 
 
-def in_group(group):
-    """Return the processes of a group that are still there."""
-    return [process for process in running() if process.group == group]
+def left_in_group(group):
+    """Return the processes of a group that are still there after a while: a killed one needs a moment to go."""
+    deadline = time.monotonic() + 10
+    while (left := [process for process in running() if process.group == group]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
 
 
 def caches_emptied():
