@@ -34,7 +34,7 @@ class Redis:
     def __init__(self):
         self.asked, self.is_away, self.away_aliases = [], False, set()
 
-    def deliver(self, targets, *, source="code", name="", reason=""):
+    def deliver(self, targets, *, source="code", name="", reason="", quietly=False):
         self.asked.append(list(targets))
         away = self.is_away or any(target.alias in self.away_aliases for target in targets)
         state, error = ("failed", "The server does not answer.") if away else ("done", "")

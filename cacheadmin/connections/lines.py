@@ -62,7 +62,7 @@ class Line:
         return self._identified()
 
     def _identified(self) -> bytes:
-        self.identity = identity_of([self._read() for _ in _INFO])
+        self.identity = identity_of(self._read(len(_INFO)))
         self.asked = time.monotonic()
         return self.identity
 
@@ -82,20 +82,23 @@ class Line:
             connection.send_packed_command(connection.pack_command(*commands[0]))
         else:
             connection.send_packed_command(connection.pack_commands(commands))
-        values = [self._read() for _ in commands]
+        values = self._read(len(commands))
         for value in values:
             if isinstance(value, NOT_MASTER):
                 raise value
         self.used = time.monotonic()
         return values
 
-    def _read(self) -> Any:
-        try:
-            return self.connection.read_response()
-        except AWAY:
-            raise
-        except ResponseError as error:
-            return error
+    def _read(self, count: int) -> list[Any]:
+        read, values = self.connection.read_response, []
+        for _ in range(count):
+            try:
+                values.append(read())
+            except AWAY:
+                raise
+            except ResponseError as error:
+                values.append(error)
+        return values
 
 
 _INFO: Final = (("INFO", "server"), ("INFO", "replication"))

@@ -11,7 +11,7 @@ from cacheadmin.invalidation.asking import (
     on_failure,
     request,
 )
-from cacheadmin.invalidation.delivering import deliver, is_planned
+from cacheadmin.invalidation.delivering import deliver
 from cacheadmin.invalidation.dropping import keeps_scopes
 from cacheadmin.invalidation.looking import sweep_patterns
 from cacheadmin.invalidation.outcomes import Invalidation, Source
@@ -23,7 +23,6 @@ __all__ = [
     "invalidate_cache",
     "invalidate_tags",
     "invalidate_tenant_cache",
-    "is_planned",
     "keeps_scopes",
     "on_failure",
     "request",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from django.db import DatabaseError
 
@@ -17,11 +17,13 @@ from cacheadmin.invalidation.dropping import PLACES_AT_ONCE, drop, keeps_scopes
 from cacheadmin.invalidation.looking import sweep, sweep_tenants
 from cacheadmin.invalidation.outcomes import Invalidation
 from cacheadmin.invalidation.planning import SCOPES, merged, plan
+from cacheadmin.keys import Place
 from cacheadmin.signals import invalidated
 from cacheadmin.stats import EVERY_TENANT, recorder
 from cacheadmin.store import Drop, RedisStore, store
 from cacheadmin.targets import All, Target
 from cacheadmin.tenancy import tenancy
+from cacheadmin.transactions import own_sql
 
 logger = logging.getLogger("cacheadmin")
 
@@ -29,10 +31,13 @@ _TRUSTING: Final = ("rule", "relay")
 """Sources that believe `Tenancy.lists_all`; a person or a command also reaches tenants that no list has."""
 
 
-def deliver(targets: Sequence[Target], *, source: str = "code", name: str = "", reason: str = "") -> Invalidation:
+def deliver(
+    targets: Sequence[Target], *, source: str = "code", name: str = "", reason: str = "", quietly: bool = False
+) -> Invalidation:
     """
     Invalidate at once, whatever transactions are open.
 
+    `quietly`: what it may ask the database, the list of tenants, is kept out of query counts and logs.
     Cost:    one round trip for up to 500 places of an alias, shared data first, inner aliases before outer ones; one
              more where a prefix is among the targets. All tenants: as many as `Tenancy.list()` has, and, unless that
              list is complete, a SCAN. A pattern: two SCANs. Stock backends: a SCAN for plain keys.
@@ -41,18 +46,21 @@ def deliver(targets: Sequence[Target], *, source: str = "code", name: str = "", 
     """
     begun = time.perf_counter()
     memory.forget_hits()
-    targets = tuple(dict.fromkeys(targets))
+    prepare = _prepared if len(targets) <= MOST_KEPT else _prepared.__wrapped__
+    prepared = prepare(tuple(targets))
+    targets = prepared.targets
     places, keys, error = 0, 0, ""
     identities: dict[str, str] = {}
-    steps = _steps(targets)
     try:
-        if steps is not None:
-            for alias, drops in steps:
+        if prepared.steps is not None:
+            for alias, drops in prepared.steps:
                 identities[alias] = store(alias).drop_many(drops).hex()
                 places += len(drops)
-                for drop in drops:
-                    if drop.tenant or drop.groups:
-                        reclaiming.note(drop.place, None if drop.tenant else list(drop.groups))
+            for place, groups in prepared.orphaned:
+                reclaiming.note(place, groups)
+        elif quietly:
+            with own_sql.quiet():
+                places, keys = _deliver(targets, source, identities)
         else:
             places, keys = _deliver(targets, source, identities)
     except CacheAway as failure:
@@ -72,7 +80,8 @@ def deliver(targets: Sequence[Target], *, source: str = "code", name: str = "", 
         identities=identities,
     )
     if not error:
-        _count(result)
+        for alias, tenant, what, is_first in prepared.counted:
+            recorder.invalidated(alias, tenant, what, source, name, is_first=is_first)
     invalidated.send(Invalidation, invalidation=result)
     return result
 
@@ -97,10 +106,46 @@ def _deliver(targets: tuple[Target, ...], source: str, identities: dict[str, str
     return places, keys
 
 
+class _Known(Drop):
+    """A drop whose names are worked out once; a changed copy of it works them out anew."""
+
+    def epochs(self) -> list[str]:
+        found: list[str] | None = self.__dict__.get("names")
+        if found is None:
+            found = self.__dict__["names"] = super().epochs()
+        return found
+
+
+class _Prepared(NamedTuple):
+    """All of a delivery that its targets alone say."""
+
+    targets: tuple[Target, ...]
+    """Each once."""
+    counted: tuple[tuple[str, str | None, str, bool], ...]
+    """What the counters are told: alias, tenant, what, and whether it is the first of that alias and tenant."""
+    steps: tuple[tuple[str, tuple[Drop, ...]], ...] | None
+    """The UNLINKs, alias by alias in order; None where it depends on more than the targets."""
+    orphaned: tuple[tuple[Place, list[str] | None], ...]
+    """What `reclaiming.note` is told after them."""
+
+
+MOST_KEPT: Final = 50
+"""Targets above which a delivery is planned anew each time: few are the same twice, and each takes room."""
+
+
 @lru_cache(maxsize=4096)
+def _prepared(targets: tuple[Target, ...]) -> _Prepared:
+    """Return what is known of a delivery beforehand: a page's tenth save asks the same again. Raises: UnknownAlias."""
+    targets = tuple(dict.fromkeys(targets))
+    steps = _steps(targets)
+    drops = [drop for _, of_alias in steps or () for drop in of_alias if drop.tenant or drop.groups]
+    orphaned = tuple((drop.place, None if drop.tenant else list(drop.groups)) for drop in drops)
+    return _Prepared(targets, tuple(_counted(targets)), steps, orphaned)
+
+
 def _steps(targets: tuple[Target, ...]) -> tuple[tuple[str, tuple[Drop, ...]], ...] | None:
     """
-    Return what a delivery comes to, in order, where the targets alone say it: a page's tenth save asks the same again.
+    Return what a delivery comes to, in order, where the targets alone say it.
 
     None where it depends on more: on the list of tenants, on what Redis holds, on keys outside the protocol, on a
     KEY_FUNCTION.
@@ -114,7 +159,7 @@ def _steps(targets: tuple[Target, ...]) -> tuple[tuple[str, tuple[Drop, ...]], .
         for of_alias in plans:
             where = store(of_alias.alias)
             drops = tuple(
-                Drop(where.place(tenant), work.tenant, tuple(sorted(work.groups)), tuple(sorted(work.tags)))
+                _Known(where.place(tenant), work.tenant, tuple(sorted(work.groups)), tuple(sorted(work.tags)))
                 for tenant, work in of_alias.named.items()
                 if (tenant is None) is shared
             )
@@ -123,12 +168,16 @@ def _steps(targets: tuple[Target, ...]) -> tuple[tuple[str, tuple[Drop, ...]], .
     return tuple(steps)
 
 
-def is_planned(targets: tuple[Target, ...]) -> bool:
-    """Say whether delivering these asks no database and holds nothing but UNLINKs. Raises: UnknownAlias."""
-    return _steps(targets) is not None
+def _counted(targets: tuple[Target, ...]) -> Iterator[tuple[str, str | None, str, bool]]:
+    seen: set[tuple[str, str | None]] = set()
+    for target in targets:
+        tenant = EVERY_TENANT if isinstance(target.tenant, All) else target.tenant
+        for alias in managed(target.alias):
+            yield alias, tenant, f"{target.kind} {target.name}".strip(), (alias, tenant) not in seen
+            seen.add((alias, tenant))
 
 
-on_change(_steps.cache_clear)
+on_change(_prepared.cache_clear)
 
 
 def _is_plain(alias: str) -> bool:
@@ -146,14 +195,3 @@ def _tenants() -> tuple[list[str], bool]:
     except DatabaseError as error:
         logger.warning("The tenants cannot be listed (%s); they are looked for on the server.", type(error).__name__)
         return [], False
-
-
-def _count(result: Invalidation) -> None:
-    counted: set[tuple[str, str | None]] = set()
-    for target in result.targets:
-        tenant = EVERY_TENANT if isinstance(target.tenant, All) else target.tenant
-        for alias in managed(target.alias):
-            what = f"{target.kind} {target.name}".strip()
-            is_first = (alias, tenant) not in counted
-            counted.add((alias, tenant))
-            recorder.invalidated(alias, tenant, what, result.source, result.name, is_first=is_first)

@@ -77,7 +77,7 @@ _PLAIN: Final = frozenset({int, str, uuid.UUID, type(None)})
 def _of_one_row(change: tuple[str, Event, frozenset[str] | None], row: Mapping[str, Any]) -> Delivery | None:
     """Return what one row's write asks for: remembered as long as the rules are, for it is the same each time."""
     snapshot = rules.snapshot()
-    if not all(type(value) in _PLAIN for value in row.values()):
+    if not _PLAIN.issuperset(map(type, row.values())):
         return _by_rules(rules.targets_for((Change(*change, (row,)),), snapshot))
     known: dict[Any, Delivery | None] = snapshot.memo.setdefault("deliveries", {})
     key = (change, *row.items())
@@ -216,23 +216,20 @@ def deliver(delivery: Delivery) -> Invalidation | None:
 
     Returns: what became of it, "failed" where such an alias is among it; None if nobody foresaw how it failed (logged).
     """
-    targets = delivery.targets
-    aliases = config().aliases
-    known = targets if all(t.alias is None or t.alias in aliases for t in targets) else _configured(targets)
+    known, aliases = delivery.targets, config().aliases
+    unknown = [target for target in known if target.alias is not None and target.alias not in aliases]
+    if unknown:
+        known = tuple(target for target in known if target not in unknown)
     try:
-        if invalidation.is_planned(known):
-            result = invalidation.deliver(known, source=delivery.source, name=delivery.name)
-        else:
-            with own_sql.quiet():  # it may ask for the list of tenants
-                result = invalidation.deliver(known, source=delivery.source, name=delivery.name)
+        result = invalidation.deliver(known, source=delivery.source, name=delivery.name, quietly=True)
     except Exception:
-        logger.exception("An invalidation failed: %s", ", ".join(map(str, targets[:5])))
+        logger.exception("An invalidation failed: %s", ", ".join(map(str, known[:5])))
         return None
-    if known is not targets and result.is_done:
-        unknown = tuple(t for t in targets if t not in known)
-        named = ", ".join(sorted({str(t.alias) for t in unknown}))
+    if unknown and result.is_done:
+        named = ", ".join(sorted({str(target.alias) for target in unknown}))
         logger.error("What a rule names in %s was not invalidated: no such cache alias is configured.", named)
-        return replace(result, state="failed", pending=unknown, error=f"The cache alias {named} is not configured.")
+        error = f"The cache alias {named} is not configured."
+        return replace(result, state="failed", pending=tuple(unknown), error=error)
     if result.is_done:
         _tell(delivery, result)
     return result
@@ -244,11 +241,6 @@ def _tell(delivery: Delivery, result: Invalidation) -> None:
             listener(delivery, result)
         except Exception:
             logger.exception("A listener failed after an invalidation.")
-
-
-def _configured(targets: tuple[Target, ...]) -> tuple[Target, ...]:
-    aliases = config().aliases
-    return tuple(t for t in targets if t.alias is None or t.alias in aliases)
 
 
 # --- what waits without a row ---------------------------------------------------------------------------------------

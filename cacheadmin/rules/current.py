@@ -111,21 +111,21 @@ def _texts(value: Any) -> tuple[str, ...] | None:
 # --- freshness ------------------------------------------------------------------------------------------------------
 
 
-def is_due() -> bool:
-    """Say whether `snapshot` would look into the database now."""
-    return _current is None or time.monotonic() - _looked_at >= LOOK_EVERY_SECONDS
+def at_hand() -> Snapshot | None:
+    """Return the rules in force; None if `snapshot` would look into the database now."""
+    return _current if time.monotonic() - _looked_at < LOOK_EVERY_SECONDS else None
 
 
 def snapshot() -> Snapshot:
     """
     Return the rules in force.
 
-    Cost:    two clock reads; at most once a second one row is read, past query counts and logs.
+    Cost:    a look at the clock; at most once a second one row is read, past query counts and logs.
     Raises:  InvalidRule if a `cache_rules` module cannot be imported.
     """
-    current = _current
-    if current is not None and not is_due():
+    if (current := at_hand()) is not None:
         return current
+    current = _current
     if current is not None and not _lock.acquire(blocking=False):
         return current  # another thread is looking
     if current is None:

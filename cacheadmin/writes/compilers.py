@@ -37,9 +37,10 @@ def hook(original: Callable[..., Any], kind: str) -> Callable[..., Any]:
         if state.depth or connection.needs_rollback or _BUSY in compiler.__dict__:  # Django refuses the second
             return original(compiler, *args, **kwargs)
         model = compiler.query.model
-        if rules.is_due():
+        snapshot = rules.at_hand()
+        if snapshot is None:
             lock_first(connection, state, model)
-        snapshot = rules.snapshot()
+            snapshot = rules.snapshot()
         table = model._meta.db_table
         seens = snapshot.seens(table)
         if not seens and table != RULES_TABLE:

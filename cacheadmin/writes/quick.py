@@ -8,37 +8,30 @@ back by RETURNING.
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
+from django.core.exceptions import EmptyResultSet
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, ForeignKey, Model
 from django.db.models.expressions import Col
 from django.db.models.lookups import Exact, IntegerFieldExact
+from django.db.models.sql.compiler import SQLUpdateCompiler
 from django.db.models.sql.constants import ROW_COUNT
 
 from cacheadmin import outbox, transactions
 from cacheadmin.rules import Seen, Snapshot
-from cacheadmin.rules.paths import ACTIVE_TENANT, resolve
+from cacheadmin.rules.paths import ACTIVE_TENANT
 from cacheadmin.tenancy import tenancy
 from cacheadmin.transactions.state import State
 from cacheadmin.writes.blocks import block
 from cacheadmin.writes.images import MOST_ROWS
+from cacheadmin.writes.shapes import Insert, Update, insert_shape, update_shape
 
 SLOW: Final = object()
 """The answer for a write that has to be looked at thoroughly; nothing was run, or nothing was touched."""
-
-MOST_SHAPES: Final = 64
-
-_EXACT: Final = frozenset(
-    {
-        *("AutoField", "BigAutoField", "SmallAutoField", "IntegerField", "BigIntegerField", "SmallIntegerField"),
-        *("PositiveIntegerField", "PositiveBigIntegerField", "PositiveSmallIntegerField", "UUIDField"),
-    }
-)
-"""Columns whose values are equal in the database if and only if they are the same: texts have collations."""
 
 _INTEGERS: Final = frozenset({Exact, IntegerFieldExact})
 """Conditions that an integer column has: `column = value`."""
@@ -46,41 +39,10 @@ _INTEGERS: Final = frozenset({Exact, IntegerFieldExact})
 _PLAIN: Final = frozenset({int, str, uuid.UUID, type(None)})
 """Types of values that come back from the database as they went in, and may be names in a set."""
 
-
-@dataclass(slots=True)
-class _Update:
-    """How an UPDATE of certain columns concerns the one model that rules name. `key` is empty if it does not."""
-
-    fields: list[Field[Any, Any]]
-    is_quick: bool = True
-    key: tuple[str, str, frozenset[str] | None] | None = None
-    paths: tuple[str, ...] = ()
-    """What is known of the row: its key, if that is wanted; what stays as it is; what the statement returns."""
-    has_key: bool = False
-    still: tuple[tuple[int, Field[Any, Any]], ...] = ()
-    """Place among the fields, column."""
-    is_row: str = ""
-    """The condition that the key is a value, and which integers it may be."""
-    least: int = 0
-    most: int = -1
-    conditions: str = ""
-    parts: tuple[tuple[str, str], ...] = ()
-    """The condition of each column, for a value and for NULL."""
-    returned: tuple[tuple[tuple[Any, ...], Any], ...] = ()
-    """Converters, column."""
-    returning: str = ""
-    wants_active: bool = False
-
-
-@dataclass(slots=True)
-class _Insert:
-    """How an INSERT concerns the one model that rules name."""
-
-    is_quick: bool = True
-    key: tuple[str, str, frozenset[str] | None] | None = None
-    paths: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    wants_active: bool = False
+_LITERALS: Final = frozenset(
+    {int, str, float, bool, bytes, uuid.UUID, Decimal, dt.datetime, dt.date, dt.time, dt.timedelta}
+)
+"""Types of values that stand in a statement as one parameter."""
 
 
 class _Still:
@@ -119,7 +81,7 @@ def update(
     if len(children) != 1 or query.where.negated or (pk := _key(children[0], query)) is None:
         return SLOW
     values = query.values
-    shape = _shape(snapshot, connection, query.model, [value[0] for value in values], seens)
+    shape = update_shape(snapshot, connection, query.model, [value[0] for value in values], seens)
     if shape is None:
         return SLOW
     if shape.key is None:
@@ -145,7 +107,7 @@ def update(
     if type(pk) is int and type(condition) in _INTEGERS and shape.least <= pk <= shape.most:
         # What Django would make of it, made once.
         conditions = f"{shape.is_row} AND {conditions}" if conditions else shape.is_row
-        children[0] = _Still(conditions, [pk, *params])
+        children[0] = _Still(conditions, (pk, *params))
     elif conditions:
         children.append(_Still(conditions, params))
     try:
@@ -175,7 +137,7 @@ def _key(node: Any, query: Any) -> Any:
     return node.rhs
 
 
-def _with_nulls(shape: _Update, found: list[Any]) -> str:
+def _with_nulls(shape: Update, found: list[Any]) -> str:
     values = found[1:] if shape.has_key else found
     return " AND ".join(
         null if value is None else given for value, (given, null) in zip(values, shape.parts, strict=True)
@@ -188,7 +150,7 @@ def _run(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     state: State,
-    shape: _Update,
+    shape: Update,
     found: list[Any],
 ) -> int:
     """Run an UPDATE and note the row; return how many rows it touched."""
@@ -197,8 +159,8 @@ def _run(
         transactions.mark_written(connection)
     state.announced += 1
     try:
-        if shape.returning:
-            count = _returned(compiler, shape, found)
+        if shape.returning or _is_djangos(original):
+            count = _sent(compiler, shape, found)
         else:
             result = original(compiler, *args, **kwargs)
             count = result if type(result) is int else len(result)
@@ -209,12 +171,22 @@ def _run(
     return count
 
 
-def _returned(compiler: Any, shape: _Update, found: list[Any]) -> int:
-    """Run an UPDATE and add what it returns to `found`."""
+def _is_djangos(method: Callable[..., Any]) -> bool:
+    """Say whether a method is what Django has there, and not another app's that wraps it."""
+    return method.__module__ == SQLUpdateCompiler.__module__ and not hasattr(method, "__wrapped__")
+
+
+def _sent(compiler: Any, shape: Update, found: list[Any]) -> int:
+    """Run an UPDATE, add what it returns to `found`, and return how many rows it touched."""
     connection = compiler.connection
-    sql, params = compiler.as_sql()
+    try:
+        sql, params = _statement(compiler, shape)
+    except EmptyResultSet:
+        return 0
     with connection.cursor() as cursor:
         cursor.execute(sql + shape.returning, params)
+        if not shape.returning:
+            return int(cursor.rowcount)
         rows: list[Any] = cursor.fetchall()
     for row in rows:
         for (converters, column), value in zip(shape.returned, row, strict=True):
@@ -224,93 +196,32 @@ def _returned(compiler: Any, shape: _Update, found: list[Any]) -> int:
     return len(rows)
 
 
-def _shape(
-    snapshot: Snapshot, connection: BaseDatabaseWrapper, model: type[Model], fields: list[Any], seens: tuple[Seen, ...]
-) -> _Update | None:
-    """Return how an UPDATE of these columns is noted; None if it has to go the slow way."""
-    known = snapshot.memo.setdefault(("update", connection.alias, model), [])
-    for shape in known:
-        if shape.fields == fields:
-            return shape if shape.is_quick else None
-    if len(known) >= MOST_SHAPES:
-        return None
-    names = frozenset(name for field in fields for name in (field.name, field.attname))
-    shape = _make(snapshot, connection, model, fields, names, seens) or _Update(fields, is_quick=False)
-    known.append(shape)
-    return shape if shape.is_quick else None
+def _statement(compiler: Any, shape: Update) -> tuple[str, Sequence[Any]]:
+    """
+    Return what `compiler.as_sql()` does; what Django wrote once is not written again for other values.
 
-
-def _make(
-    snapshot: Snapshot,
-    connection: BaseDatabaseWrapper,
-    model: type[Model],
-    fields: list[Any],
-    names: frozenset[str],
-    seens: tuple[Seen, ...],
-) -> _Update | None:
-    concerned = [seen for seen in seens if snapshot.concerns(seen, "update", names)]
-    if not concerned:
-        return _Update(fields)
-    seen = concerned[0]
-    meta: Any = _concrete(model)
-    if len(concerned) > 1 or seen.how != "row" or snapshot.models[seen.label] is not meta.model:
-        return None
-    watched: frozenset[str] = frozenset().union(*(c.fields for c in snapshot.compiled[seen.label]))
-    if any(field.name in watched for field in fields):
-        return None  # values have to be compared
-    quote = connection.ops.quote_name
-    table = quote(meta.db_table)
-    shape = _Update(fields, key=(seen.label, "update", names))
-    keys, still, returned = [], [], []
-    for path in snapshot.paths[seen.label]:
-        if path == ACTIVE_TENANT:
-            shape.wants_active = True
-            continue
-        column, rest = resolve(meta.model, path)
-        name = f"{table}.{quote(str(column.column))}"
-        if rest or column not in meta.local_concrete_fields:
-            return None
-        if column in fields:
-            if not _is_exact(column):
-                return None
-            still.append((path, (fields.index(column), column), (f"{name} = %s", f"{name} IS NULL")))
-        elif column.primary_key:
-            keys.append(path)
-        elif connection.vendor not in ("postgresql", "sqlite") or not _returns(connection):
-            return None
-        else:
-            wanted = column.get_col(meta.db_table)
-            converters = (*connection.ops.get_db_converters(wanted), *wanted.get_db_converters(connection))
-            returned.append((path, name, (converters, wanted)))
-    if len(keys) > 1:
-        return None
-    shape.paths = (*keys, *(path for path, *_ in still), *(path for path, *_ in returned))
-    shape.has_key = bool(keys)
-    kind = meta.pk.get_internal_type()
-    least, most = connection.ops.integer_field_range(kind) if kind in _EXACT and kind != "UUIDField" else (None, None)
-    if least is not None and most is not None:
-        shape.is_row, shape.least, shape.most = f"{table}.{quote(meta.pk.column)} = %s", least, most
-    shape.still, shape.parts = tuple(at for _, at, _ in still), tuple(parts for *_, parts in still)
-    shape.conditions = " AND ".join(given for given, _ in shape.parts)
-    if returned:
-        shape.returned = tuple(told for *_, told in returned)
-        shape.returning = " RETURNING " + ", ".join(name for _, name, _ in returned)
-    return shape
-
-
-def _concrete(model: type[Model]) -> Any:
-    concrete: Any = model._meta.concrete_model
-    return concrete._meta
-
-
-def _is_exact(column: Any) -> bool:
-    while isinstance(column, ForeignKey):
-        column = column.target_field
-    return column.get_internal_type() in _EXACT
-
-
-def _returns(connection: BaseDatabaseWrapper) -> bool:
-    return bool(connection.features.can_return_columns_from_insert)  # SQLite 3.35 has it for all three statements
+    Raises:  EmptyResultSet.
+    """
+    query, connection, texts = compiler.query, compiler.connection, shape.texts
+    condition = query.where.children[-1]
+    if texts is None or type(condition) is not _Still or len(query.where.children) > 1 or len(query.alias_map) > 1:
+        return compiler.as_sql()
+    params: list[Any] = []
+    for column, _, value in query.values:
+        if type(value) not in _LITERALS:
+            return compiler.as_sql()
+        params.append(column.get_db_prep_save(value, connection))
+    if None in params:
+        return compiler.as_sql()
+    params += condition.params
+    sql = texts.get(condition.sql)
+    if sql is None:
+        sql, written = compiler.as_sql()
+        if list(written) != params:
+            shape.texts = None  # a field of the site's own that writes more than a value
+            return sql, written
+        texts[condition.sql] = sql
+    return sql, params
 
 
 # --- INSERT ---------------------------------------------------------------------------------------------------------
@@ -329,11 +240,8 @@ def insert(
     query, connection = compiler.query, compiler.connection
     if len(query.objs) != 1 or query.on_conflict is not None:
         return SLOW
-    shape: _Insert | None = snapshot.memo.get(("create", connection.alias, query.model))
+    shape = insert_shape(snapshot, connection, query.model, seens)
     if shape is None:
-        shape = _make_insert(snapshot, query.model, seens) or _Insert(is_quick=False)
-        snapshot.memo["create", connection.alias, query.model] = shape
-    if not shape.is_quick:
         return SLOW
     if shape.key is None:
         transactions.mark_written(connection)
@@ -352,27 +260,6 @@ def insert(
     return result
 
 
-def _make_insert(snapshot: Snapshot, model: type[Model], seens: tuple[Seen, ...]) -> _Insert | None:
-    concerned = [seen for seen in seens if snapshot.concerns(seen, "create", None)]
-    if not concerned:
-        return _Insert()
-    seen = concerned[0]
-    meta: Any = _concrete(model)
-    if len(concerned) > 1 or seen.how != "row" or snapshot.models[seen.label] is not meta.model:
-        return None
-    columns, wants_active = [], False
-    for path in snapshot.paths[seen.label]:
-        if path == ACTIVE_TENANT:
-            wants_active = True
-            continue
-        column, rest = resolve(meta.model, path)
-        if rest or column.primary_key or not _is_exact(column):
-            return None
-        columns.append((path, column.attname))
-    paths, names = zip(*columns, strict=True) if columns else ((), ())
-    return _Insert(key=(seen.label, "create", None), paths=paths, names=names, wants_active=wants_active)
-
-
 # --- both -----------------------------------------------------------------------------------------------------------
 
 
@@ -384,7 +271,7 @@ def _announced(original: Callable[..., Any], compiler: Any, args: Any, kwargs: A
         state.announced -= 1
 
 
-def _note(state: State, shape: _Update | _Insert, found: tuple[Any, ...]) -> None:
+def _note(state: State, shape: Update | Insert, found: tuple[Any, ...]) -> None:
     """Add a row to what is pending. All of one kind of change have their paths in one order."""
     if shape.wants_active:
         found += (tenancy().current(),)
