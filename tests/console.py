@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from html.parser import HTMLParser
 
 from django.contrib.auth.models import Permission
@@ -13,7 +14,7 @@ from cacheadmin import browser
 from cacheadmin.admin import ids
 from cacheadmin.functions import cache_query_result, cache_tenant_query
 from cacheadmin.models import Activity, InvalidationRule
-from cacheadmin.stats import recorder
+from cacheadmin.stats import Mark, recorder, rollups
 from cacheadmin.targets import ALL, Target
 from shop.models import Branch, Category, InventoryItem, Tenant, User
 
@@ -100,6 +101,22 @@ def site_pages():
     """Return name -> URL of the pages of no tenant in particular, for GET."""
     names = ("console_changelist", "tenant_list", "function_list", "health", "activity_list", "find")
     return {name: page(name) for name in names}
+
+
+MARKUP = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2>"
+
+
+def marked_up(tenant):
+    """Count reads and invalidations of a tenant whose every name is markup, so that charts and tables show them."""
+    recorder.reset()
+    rollups.measure()
+    for result, times in (("hit", 90), ("miss", 40)):
+        for _ in range(times):
+            recorder.read("query", MARKUP, tenant, result, 900_000)
+    recorder.invalidated("query", tenant, f"group {MARKUP}", "rule", MARKUP)
+    recorder.mark(Mark("deploy", MARKUP, time.time()))
+    assert recorder.flush()
+    Activity.objects.create(kind="warm", source="user", who=MARKUP, what=MARKUP, tenants=[tenant], reason=MARKUP)
 
 
 def make_run(tenants):

@@ -10,12 +10,14 @@ import time
 
 import pytest
 from console import (
+    MARKUP,
     client_of,
     console_stock,
     entry_of,
     every_page,
     make_shops,
     make_user,
+    marked_up,
     page,
     pages_of,
     scope_of,
@@ -218,6 +220,28 @@ def test_the_password_of_a_server_stands_on_no_page_in_no_log_and_in_no_file(adm
     assert "s3cr3t" not in caplog.text
     assert "does not answer" in caplog.text
     connections.forget_links()
+
+
+# --- markup in names ------------------------------------------------------------------------------------------------
+
+
+def test_names_end_no_script_and_open_no_element(admin, within_a_minute):
+    tenants = make_shops(f"Ruby{MARKUP}", "Gold & Sons")
+    marked_up(str(tenants[0].pk))
+    urls = {name: page(name) for name in ("console_changelist", "tenant_list", "group_list", "activity_list", "find")}
+    urls |= {f"ranked by {kind}": page("console_changelist", who=kind) for kind in ("tenants", "groups")}
+    urls |= {"groups": page("tenant_detail", ids.tenant_id(str(tenants[0].pk))), "found": page("find", q="Ruby")}
+    for name, url in urls.items():
+        body = admin.get(url).content.decode()
+        assert "<img" not in body, name
+        assert body.lower().count("</script>") == body.count("<script"), name
+    answer = admin.get(page("data_overview"))
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    found = answer.json()["html"]
+    assert "Ruby" in found
+    assert "<img" not in found
+    assert found.count("</script>") == found.count("<script") == found.count('type="application/json"')
 
 
 # --- a server that is gone, or hangs --------------------------------------------------------------------------------

@@ -4,13 +4,16 @@ import re
 from collections import Counter
 
 import pytest
-from console import client_of, every_page, inline_of, page
+from console import client_of, every_page, inline_of, page, scope_of
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
 from cacheadmin.admin.console import PAGES
 from cacheadmin.connections import Link
+from cacheadmin.models import InvalidationRule
+from cacheadmin.targets import Target
 from shop.models import Tenant, User
 
 ASSETS = 150_000
@@ -87,11 +90,29 @@ def test_no_page_costs_more_than_twelve_queries_and_three_round_trips_a_database
         assert listed.count(">Shop 0999") == 10
 
 
+def questions():
+    """Return name -> URL and fields of the pages that only a POST shows; `every_page` was called before."""
+    rules = [str(pk) for pk in InvalidationRule.objects.values_list("pk", flat=True)]
+    scopes = [scope_of(Target("tenant", "", str(pk))) for pk in Tenant.objects.values_list("pk", flat=True)[:2]]
+    file = SimpleUploadedFile("rules.csv", b"name,model,targets\ngood,shop.Sale,group:x\n<img>,shop.Nope,group:y\n")
+    return {
+        "delete selected": (
+            page("invalidationrule_changelist"),
+            {"action": "delete_selected", "_selected_action": rules},
+        ),
+        "invalidate selected": (page("invalidate"), {"chosen": scopes}),
+        "import diff": (page("invalidationrule_import"), {"file": file}),
+    }
+
+
 def test_no_page_has_anything_inline_or_repeats_its_head(admin):
-    for name, url in every_page().items():
-        body = admin.get(url, follow=True).content.decode()
+    found = {name: admin.get(url, follow=True) for name, url in every_page().items()}
+    found |= {name: admin.post(url, sent) for name, (url, sent) in questions().items()}
+    for name, answer in found.items():
+        body = answer.content.decode()
         assert inline_of(body) == [] or name == "host", name
         assert len(re.findall(r"<h1", body.partition('id="main"')[2])) == 1, name
+    assert all(found[name].status_code == 200 for name in questions())
 
 
 # --- in Chromium ----------------------------------------------------------------------------------------------------
@@ -125,10 +146,19 @@ def test_every_page_is_sound_in_both_themes_and_on_a_phone(tab, live_server):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe().axe_script
     schemes = ["light", "dark"]  # each page begins in the theme in which the one before ended
     tab.emulate_media(color_scheme=schemes[0])
-    for name, url in every_page().items():
+    asked = {"delete selected": page("invalidationrule_changelist"), "invalidate selected": page("tenant_list")}
+    for name, url in (every_page() | asked).items():
+        tab.goto("about:blank")
         tab.said.clear()
         tab.loaded.clear()
         tab.goto(live_server.url + url, wait_until="load")
+        if name in asked:  # a page that a POST shows
+            tab.locator("tbody input[type=checkbox]").first.check()
+            if name == "delete selected":
+                tab.select_option("select[name=action]", "delete_selected")
+            tab.loaded.clear()
+            tab.click("button:text('Go')")
+            tab.wait_for_selector(".cacheadmin-confirm")
         ours = {url: size for url, size in tab.loaded.items() if name != "host" or "/cacheadmin/" in url}
         assert 0 < sum(ours.values()) <= ASSETS, (name, ours)
         tab.evaluate(axe)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from console import MARKUP, marked_up
 from django.urls import reverse
 
 from cacheadmin.stats import recorder, rollups
@@ -120,6 +121,32 @@ def test_without_script_the_figures_are_a_table(opened) -> None:
     assert page.locator(".cacheadmin-figures td >> text=90%").first.is_visible()
     assert page.locator(".cacheadmin-without-script").is_visible()
     assert page.locator("[data-cacheadmin-live]").is_visible() is False
+
+
+def test_names_that_are_markup_run_nothing_and_are_read_as_they_are(open_page, live_server) -> None:
+    tenant = str(Tenant.objects.create(name=f"Ruby{MARKUP}", slug="ruby").pk)
+    marked_up(tenant)
+    page = open_page()
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    for url in (
+        URL,
+        f"{URL}?who=groups",
+        reverse("admin:cacheadmin_tenant_list"),
+        reverse("admin:cacheadmin_activity_list"),
+    ):
+        page.said.clear()
+        page.goto(live_server.url + url)
+        if url in (URL, f"{URL}?who=groups"):
+            page.wait_for_selector(".uplot canvas")
+            page.locator("summary").first.click()
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # asks for the figures anew
+            page.wait_for_timeout(300)
+        assert MARKUP in page.inner_text("#content"), url
+        assert page.locator("img[src=x]").count() == 0
+        assert page.evaluate("window.hacked") is None
+        assert complaints(page) == []
+    assert dialogs == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -219,7 +219,10 @@ def test_selected_rules_are_exported_and_deleted(admin_client):
     answer = admin_client.post(reverse(LIST), {"action": "export_selected", "_selected_action": [one.pk]}, follow=True)
     assert answer.context["count"] == 1
     sent = {"action": "delete_selected", "_selected_action": [one.pk, two.pk]}
-    assert b"Are you sure" in admin_client.post(reverse(LIST), sent).content
+    question = admin_client.post(reverse(LIST), sent).content.decode()
+    assert "Delete 2 rules?" in question
+    assert 'aria-label="Cache"' in question
+    assert "what is cached lives until its timeout" in question
     assert InvalidationRule.objects.count() == 2
     admin_client.post(reverse(LIST), {**sent, "post": "yes"})
     assert not InvalidationRule.objects.exists()

@@ -215,6 +215,13 @@ def test_lines_of_an_older_version_are_said_by_their_targets(count, written):
     assert told.what_of(row) == "wrong prices"
 
 
+def test_what_a_command_warmed_is_said_in_the_language_of_its_reader():
+    row = Activity(kind="warm", source="command", what="warm stock, rates")
+    assert told.what_of(row) == "warm stock, rates"
+    with translation.override("de"):
+        assert told.what_of(row) == "stock, rates vorwärmen"
+
+
 def test_every_kind_of_target_has_words():
     for kind in KINDS:
         for tenant in (ALL, None, "3"):

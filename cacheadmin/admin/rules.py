@@ -20,13 +20,13 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods
 
 from cacheadmin.conf import config
-from cacheadmin.exceptions import InvalidRule
 from cacheadmin.models import InvalidationRule
-from cacheadmin.rules import Rule, code_rules
+from cacheadmin.rules import Rule
 
 from . import paging, rule_list, rule_preview, rule_transfer, told
 from .access import access_of
 from .pages import Crumb, Note, url_to
+from .rule_deletion import Deletion
 from .rule_form import RuleForm, completions, known_rules, model_label, sentence_of
 from .rule_resource import columns_of, differences, rule_of
 
@@ -34,15 +34,14 @@ HISTORY = 100
 
 
 @admin.register(InvalidationRule)
-class InvalidationRuleAdmin(rule_transfer.Transfer):
-    """Lists, edits, imports and exports rules."""
+class InvalidationRuleAdmin(Deletion, rule_transfer.Transfer):
+    """Lists, edits, deletes, imports and exports rules."""
 
     form = RuleForm
     fields = tuple(RuleForm.Meta.fields)
     actions = ("switch_on", "switch_off", "export_selected")
     change_list_template = "admin/cacheadmin/invalidationrule/change_list.html"
     change_form_template = "admin/cacheadmin/invalidationrule/change_form.html"
-    delete_confirmation_template = "admin/cacheadmin/invalidationrule/delete_confirmation.html"
 
     # --- addresses --------------------------------------------------------------------------------
 
@@ -120,6 +119,8 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
             return back
         function = getattr(chosen, "func", None) or chosen[0]  # Django 6.1 has an object, earlier ones a tuple
         response = function(self, request, rows)
+        if isinstance(response, TemplateResponse) and request.POST.get("action") == "delete_selected":
+            self.frame_question(request, response)
         return response if isinstance(response, HttpResponseBase) else back
 
     @admin.action(description=gettext_lazy("Switch on"), permissions=["change"])
@@ -269,23 +270,6 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
         }
         return self.page(request, "object_history.html", context)
 
-    def render_delete_form(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
-        """Ask in the console's frame, and say what is in force afterwards."""
-        row = context["object"]
-        crumb = Crumb(row.name, url_to(self.admin_site, "cacheadmin_invalidationrule_change", row.pk))
-        title = _("Delete the rule %(name)s?") % {"name": row.name}
-        try:
-            replaced = [rule.source for rule in code_rules() if rule.name == row.name]
-        except InvalidRule:  # a module of rules that cannot be imported; the list of rules says which
-            replaced = []
-        context |= {
-            **self.framed(request, title, crumb, Crumb(_("Delete"))),
-            "sentence": sentence_of(row.model, row.targets),
-            "replaced": replaced[0].removeprefix("code:") if replaced else "",
-            "back": crumb.url,
-        }
-        return super().render_delete_form(request, context)
-
     def _may_open_the_form(self, request: HttpRequest) -> bool:
         return self.has_view_or_change_permission(request) or self.has_add_permission(request)
 
@@ -325,18 +309,6 @@ class InvalidationRuleAdmin(rule_transfer.Transfer):
         """Write to Django's log and to Activity."""
         self.note(request, told.rule("changed", obj.name), message)
         return super().log_change(request, obj, message)
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Delete a rule; Activity tells it."""
-        super().delete_model(request, obj)
-        self.note(request, told.rule("deleted", obj.name), "")
-
-    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        """Delete rules; Activity tells it."""
-        names = [row.name for row in queryset]
-        super().delete_queryset(request, queryset)
-        for name in names:
-            self.note(request, told.rule("deleted", name), "")
 
 
 class _Form:

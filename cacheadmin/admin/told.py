@@ -103,6 +103,8 @@ def what_of(row: Activity, told: Sequence[Target] | None = None) -> str:
     for item in row.targets if isinstance(row.targets, list) else ():
         if isinstance(item, dict) and "said" in item and (found := text(item)):
             return found
+    if row.kind == Activity.Kind.WARM and row.source == Activity.Source.COMMAND and row.what.startswith("warm "):
+        return _("warm %(phrase)s") % {"phrase": row.what.removeprefix("warm ")}
     named = history.targets_of(row)
     if not named or row.what not in _as_written(named):
         return str(row.what)
