@@ -56,7 +56,12 @@ class Kept:
         headers = [(name, value) for name, value in response.items() if name.lower() != "x-cache"]
         if isinstance(response, SimpleTemplateResponse) and is_data:
             return {"kind": "drf", "data": response.data, "headers": headers}  # type: ignore[attr-defined]
-        return {"kind": "http", "content": bytes(getattr(response, "content", b"")), "headers": headers}
+        content, coding = bytes(getattr(response, "content", b"")), "utf-8"
+        try:
+            text = content.decode(coding)  # text, for JSON has no bytes
+        except UnicodeDecodeError:  # a picture; every byte is a character there
+            text = content.decode(coding := "latin-1")
+        return {"kind": "http", "content": text, "coding": coding, "headers": headers}
 
     @staticmethod
     def again(kept: Mapping[str, Any]) -> Any:
@@ -64,7 +69,8 @@ class Kept:
         if kept["kind"] == "data":
             return kept["data"]
         is_drf = kept["kind"] == "drf"
-        response = import_string(DRF_RESPONSE)(kept["data"]) if is_drf else HttpResponse(kept["content"])
+        made = import_string(DRF_RESPONSE) if is_drf else HttpResponse
+        response = made(kept["data"] if is_drf else kept["content"].encode(kept["coding"]))
         for name, value in kept["headers"]:
             response[name] = value
         return response

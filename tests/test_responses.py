@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.messages.storage.base import Message
@@ -237,6 +238,18 @@ def test_other_methods_reach_the_view(method: str) -> None:
         assert "X-Cache" not in view(request(method=method))
     assert counting.calls == 3
     assert view(request())["X-Cache"] == "HIT"
+
+
+@pytest.mark.parametrize("serializer", ["json.JSONSerializer", "pickle.PickleSerializer"])
+@pytest.mark.parametrize(
+    "content", [b"", b"plain", "Z\u00fcrich \U0001f48d".encode(), b"\xff\x00\xfe", bytes(range(256))]
+)
+def test_any_content_passes_through_any_serializer(serializer: str, content: bytes) -> None:
+    options = {"OPTIONS": {"SERIALIZER": f"django_redis.serializers.{serializer}"}}
+    with override_settings(CACHES=settings.CACHES | {"api": settings.CACHES["api"] | options}):
+        first, again = twice(Counting(lambda n: HttpResponse(content, content_type="image/png")))
+    assert (first["X-Cache"], again["X-Cache"]) == ("MISS", "HIT")
+    assert (again.content, again["Content-Type"]) == (content, "image/png")
 
 
 def test_head_is_cached_apart_from_get() -> None:
