@@ -12,6 +12,7 @@ from typing import Any, Final
 from django.utils.translation import gettext_lazy as _
 
 from ..conf import config, on_change
+from ..stats.layout import MINUTE
 from .fetching import Base, FetchFailed, get
 from .series import Series
 
@@ -21,20 +22,49 @@ REST_SECONDS: Final = 30.0
 WINDOW_SECONDS: Final = 120
 """Least window of a rate: two samples of a server that scrapes once a minute."""
 
+BEFORE: Final = "15m"
+"""How long a counter may have been out of sight and still go on from where it was."""
+
 RESULTS: Final = ("hit", "stale", "miss", "bypassed", "error")
+
+AGAIN: Final = " again"
+"""What the second part of a line is called: what was counted since a counter began again with its process."""
+
+_READS: Final = "cacheadmin_reads_total{%(site)s}"
+
+COUNTED: Final = {
+    "cost": "cacheadmin_compute_seconds_total{%(site)s}",
+    "invalidations": "cacheadmin_invalidations_total{%(site)s}",
+    "evicted": "cacheadmin_server_evicted_keys_total{%(servers)s}",
+}
+"""A line of the charts -> the counter that it adds up."""
 
 LINES: Final = {
     "p50": "histogram_quantile(0.5, sum by (le) (rate(cacheadmin_read_seconds_bucket{%(site)s}[%(window)s])))",
     "p95": "histogram_quantile(0.95, sum by (le) (rate(cacheadmin_read_seconds_bucket{%(site)s}[%(window)s])))",
-    "cost": "sum(rate(cacheadmin_compute_seconds_total{%(site)s}[%(window)s])) * 60",
-    "invalidations": "sum(rate(cacheadmin_invalidations_total{%(site)s}[%(window)s])) * 60",
     "used": "sum(max by (server) (cacheadmin_server_memory_bytes{%(servers)s}))",
     "limit": "sum(max by (server) (cacheadmin_server_memory_limit_bytes{%(servers)s} > 0))",
-    "evicted": "sum(rate(cacheadmin_server_evicted_keys_total{%(servers)s}[%(window)s])) * %(step)s",
 }
 """A line of the charts -> how to ask for it."""
 
-BY_RESULT: Final = "sum by (result) (rate(cacheadmin_reads_total{%(site)s}[%(window)s]))"
+# Not increase(): that guesses what happened between the samples and the edges of the window, so that its sums are not
+# what was counted. Differences of samples, one after the other, add up to it. Of each series by itself, since what is
+# summed over hosts does not show that one of them began again.
+RISE: Final = (
+    "clamp_min(max_over_time(%(counter)s[%(step)ss])"
+    " - last_over_time(%(counter)s[%(before)s] offset %(step)ss), 0)"
+    # The first sample of a series: all of it, if its process was looked at before and had no such series yet. If not,
+    # the process may have counted for days before somebody looked.
+    " or (max_over_time(%(counter)s[%(step)ss]) and on (job, instance) (up{%(servers)s} offset %(step)ss == 1))"
+    " or (max_over_time(%(counter)s[%(step)ss]) - min_over_time(%(counter)s[%(step)ss]))"
+)
+"""How far a counter rose within a bucket, or to its highest if it began again."""
+
+FELL: Final = (
+    "%(counter)s < max_over_time(%(counter)s[%(step)ss])"
+    " or %(counter)s < last_over_time(%(counter)s[%(before)s] offset %(step)ss)"
+)
+"""How far a counter is that began again within a bucket."""
 
 
 def quoted(text: str) -> str:
@@ -55,10 +85,16 @@ def query(alias: str | None, step: int) -> str:
         "site": selector({**labels, "alias": alias} if alias else labels),
         "servers": selector(labels),
         "window": f"{max(step, WINDOW_SECONDS)}s",
-        "step": step,
+        "step": str(step),
+        "before": BEFORE,
     }
-    parts = [f'label_replace({BY_RESULT % words}, "line", "$1", "result", "(.+)")']
-    parts += [f'label_replace({text % words}, "line", "{line}", "", "")' for line, text in LINES.items()]
+    parts = [f'label_replace({text % words}, "line", "{line}", "", "")' for line, text in LINES.items()]
+    for how, suffix in ((RISE, ""), (FELL, AGAIN)):
+        reads = how % (words | {"counter": _READS % words})
+        parts.append(f'label_replace(sum by (result) ({reads}), "line", "$1{suffix}", "result", "(.+)")')
+        for line, counter in COUNTED.items():
+            text = how % (words | {"counter": counter % words})
+            parts.append(f'label_replace(sum({text}), "line", "{line}{suffix}", "", "")')
     return " or ".join(parts)
 
 
@@ -109,7 +145,7 @@ def _lines(times: Sequence[int], step: int, alias: str | None, now: float) -> di
     whole = [start for start in times if start + step <= now]  # what is not over yet cannot be asked for
     if not whole:
         return {}
-    # What happened in a bucket is the rate at its end.
+    # What happened in a bucket is known at its end.
     start, end = str(whole[0] + step), str(whole[-1] + step)
     params = {"query": query(alias, step), "start": start, "end": end, "step": str(step)}
     return parsed(get(base, "/api/v1/query_range", params), step)
@@ -136,7 +172,13 @@ def _drawn(points: Series, lines: Mapping[str, Mapping[int, float]]) -> Series:
         values = [known.get(start) for start in points.times]
         return [None if value is None or not math.isfinite(value) else value * scale for value in values]
 
-    by_result = {result: line(result) for result in RESULTS}
+    def counted(name: str, scale: float = 1.0) -> list[Any]:
+        """Return a line of two parts; a gap where the first is unknown."""
+        parts = zip(line(name, scale), line(name + AGAIN, scale), strict=True)
+        return [None if rise is None else rise + (again or 0.0) for rise, again in parts]
+
+    a_second, a_minute = 1 / points.step, MINUTE / points.step
+    by_result = {result: counted(result, a_second) for result in RESULTS}
     # Where one result is known, those without a series did not happen; where none is, nothing is known.
     for at in range(len(points.times)):
         if any(values[at] is not None for values in by_result.values()):
@@ -154,11 +196,11 @@ def _drawn(points: Series, lines: Mapping[str, Mapping[int, float]]) -> Series:
         hit_ratio=ratios,
         p50_ms=line("p50", 1000),
         p95_ms=line("p95", 1000),
-        cost=line("cost"),
-        invalidations=line("invalidations"),
+        cost=counted("cost", a_minute),
+        invalidations=counted("invalidations", a_minute),
         used_bytes=[None if value is None else int(value) for value in line("used")],
         limit_bytes=int(limits[-1]) if limits else None,
-        evicted=[None if value is None else round(value) for value in line("evicted")],
+        evicted=[None if value is None else round(value) for value in counted("evicted")],
     )
 
 

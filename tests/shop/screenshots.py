@@ -65,7 +65,7 @@ def main(argv=None):
         if url is None:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="cacheadmin-pictures-"))
             try:
-                demo = stack.enter_context(Demo(directory, "--port", "0"))
+                demo = stack.enter_context(Demo([sys.executable, "-m", "shop.demo", "--port", "0"], directory))
             except Failed as failure:
                 print(failure, file=sys.stderr)
                 return 1
