@@ -15,6 +15,7 @@ from django.contrib.auth.models import AnonymousUser
 from django.contrib.messages.storage.base import Message
 from django.contrib.messages.storage.session import SessionStorage
 from django.contrib.sessions.backends.signed_cookies import SessionStore
+from django.core.exceptions import DisallowedHost
 from django.http import (
     FileResponse,
     HttpResponse,
@@ -310,6 +311,35 @@ def test_languages_and_time_zones_are_apart() -> None:
                 seen.append(view(request()).content.decode())
     assert seen[:3] == ["Yes2024-01-01 00:00:00+00:00", "Ja2024-01-01 00:00:00+00:00", "Ja2024-01-01 09:00:00+09:00"]
     assert seen[3:] == seen[:3]
+
+
+@override_settings(ALLOWED_HOSTS=["a.example", "b.example"])
+def test_hosts_are_apart_for_links_begin_with_them() -> None:
+    def view(request):
+        return HttpResponse(request.build_absolute_uri("/next/"))
+
+    cached = cache_api_response(timeout=60)(view)
+    secure = RequestFactory().get("/products/", secure=True, headers={"host": "a.example"})
+    secure.user = user()
+    seen = [cached(r).content for r in (request(host="a.example"), request(host="b.example"), secure)]
+    assert seen == [b"http://a.example/next/", b"http://b.example/next/", b"https://a.example/next/"]
+    with pytest.raises(DisallowedHost):
+        cached(request(host="evil.example"))
+
+
+def test_arguments_that_the_path_does_not_tell_are_apart() -> None:
+    calls: list[tuple[object, ...]] = []
+
+    @cache_api_response(timeout=60)
+    def part(request, section, *more, **named):
+        calls.append((section, *more, named))
+        return HttpResponse(str(calls[-1]))
+
+    given = [(("a",), {}), (("b",), {}), (("a", 1), {}), (("a",), {"n": 1}), (("a",), {"n": "1"})]
+    seen = [part(request(), *args, **kwargs).content for args, kwargs in given * 2]
+    assert len(set(seen)) == len(calls) == len(given)
+    assert part(request("/of/a/converter/"), user()).content == part(request("/of/a/converter/"), user()).content
+    assert len(calls) == len(given) + 1
 
 
 def test_order_of_the_query_does_not_matter() -> None:

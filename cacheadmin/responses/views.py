@@ -1,92 +1,29 @@
-"""Cached views: what may be kept of a response, whose it is, and how it is put together again."""
+"""The decorator for views, and one request's read of a cached one."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
-from django.http import HttpResponse
 from django.http.response import HttpResponseBase
-from django.template.response import SimpleTemplateResponse
-from django.utils.module_loading import import_string
-from django.utils.timezone import get_current_timezone_name
-from django.utils.translation import get_language
 
-from . import invalidation
-from .functions import given_tags, made_tags, registry, timeout_ms
-from .invalidation import Invalidation
-from .keys import Entry, check_group, digest, fingerprint, tenant_text
-from .reading import Call, Options, Pace, attempt, miss, run, run_async
-from .results import settled
-from .store import ABSENT, store
-from .store.codec import refuse_once
-from .targets import ALL, Target
-from .tenancy import tenancy
+from cacheadmin import invalidation
+from cacheadmin.functions import given_tags, made_tags, registry, timeout_ms
+from cacheadmin.invalidation import Invalidation
+from cacheadmin.keys import Entry, check_group, digest, fingerprint, tenant_text
+from cacheadmin.reading import Call, Options, Pace, attempt, miss, run, run_async
+from cacheadmin.responses.kept import Kept, varies
+from cacheadmin.responses.requests import Whose, asked_for, header_value, left_a_mark, whose_request
+from cacheadmin.store import ABSENT, store
+from cacheadmin.targets import ALL, Target
 
 SAFE_METHODS: Final = ("GET", "HEAD")
-DRF_RESPONSE: Final = "rest_framework.response.Response"
 OPTIONS: Final = frozenset(
     ("version", "grace", "single_flight", "jitter", "cache_none", "condition", "max_value_bytes")
 )
-
-
-class Kept:
-    """A response as it is cached: plain parts only, so that any serializer can store them."""
-
-    @staticmethod
-    def of(response: Any) -> dict[str, Any] | None:
-        """Return what to store of a response or of plain data; None if it must not be kept."""
-        if not isinstance(response, HttpResponseBase):
-            refuse_once(response)
-            return {"kind": "data", "data": settled(response)}
-        if response.status_code != 200 or response.streaming:
-            return None
-        # A response of REST framework has no renderer before its view has finished: then its data are kept.
-        is_data = hasattr(response, "data") and not hasattr(response, "accepted_renderer")
-        if isinstance(response, SimpleTemplateResponse) and not is_data:
-            response.render()  # may still set headers and cookies
-        if response.cookies:
-            return None
-        directives = {d.strip().lower().split("=")[0] for d in response.get("Cache-Control", "").split(",")}
-        if directives & {"private", "no-store"} or "*" in varies(response):
-            return None
-        headers = [(name, value) for name, value in response.items() if name.lower() != "x-cache"]
-        if isinstance(response, SimpleTemplateResponse) and is_data:
-            return {"kind": "drf", "data": response.data, "headers": headers}  # type: ignore[attr-defined]
-        content, coding = bytes(getattr(response, "content", b"")), "utf-8"
-        try:
-            text = content.decode(coding)  # text, for JSON has no bytes
-        except UnicodeDecodeError:  # a picture; every byte is a character there
-            text = content.decode(coding := "latin-1")
-        return {"kind": "http", "content": text, "coding": coding, "headers": headers}
-
-    @staticmethod
-    def again(kept: Mapping[str, Any]) -> Any:
-        """Return the response, or the plain data, that was kept."""
-        if kept["kind"] == "data":
-            return kept["data"]
-        is_drf = kept["kind"] == "drf"
-        made = import_string(DRF_RESPONSE) if is_drf else HttpResponse
-        response = made(kept["data"] if is_drf else kept["content"].encode(kept["coding"]))
-        for name, value in kept["headers"]:
-            response[name] = value
-        return response
-
-
-def varies(response: HttpResponseBase) -> tuple[str, ...]:
-    """Return the names in a response's `Vary`, lower case, sorted."""
-    return tuple(sorted({name.strip().lower() for name in response.get("Vary", "").split(",") if name.strip()}))
-
-
-class Whose(NamedTuple):
-    """Whom a request comes from."""
-
-    tenant: str | None
-    user: str
-    """Primary key; of a bearer whom only the view will recognise the digest of his credentials; else empty."""
 
 
 class CachedView:
@@ -171,29 +108,17 @@ class CachedView:
             return self.function(*args, **kwargs)
         if self.is_async:
             return self._answer_async(request, args, kwargs)
-        whose = self._whose(request)
+        whose = whose_request(request, vary_on_user=self.vary_on_user)
         if whose is None:
             return self.function(*args, **kwargs)
         return _Read(self, request, whose, args, kwargs).answer()
 
     async def _answer_async(self, request: Any, args: Any, kwargs: Any) -> Any:
-        whose = await sync_to_async(self._whose, thread_sensitive=True)(request)  # may load the user
+        ask = sync_to_async(whose_request, thread_sensitive=True)  # may load the user
+        whose = await ask(request, vary_on_user=self.vary_on_user)
         if whose is None:
             return await self.function(*args, **kwargs)
         return await _Read(self, request, whose, args, kwargs).answer_async()
-
-    def _whose(self, request: Any) -> Whose | None:
-        """Return whom a request comes from; None if its tenant cannot be told."""
-        site = tenancy()
-        tenant = site.from_request(getattr(request, "_request", request))
-        if tenant is None and site.has_tenants:
-            return None
-        user = ""
-        if self.vary_on_user:
-            user = str(getattr(getattr(request, "user", None), "pk", None) or "")
-            if not user and (credentials := request.META.get("HTTP_AUTHORIZATION")):
-                user = digest(credentials.encode("utf-8", "surrogatepass"))
-        return Whose(None if tenant is None else tenant_text(tenant), user)
 
     def __repr__(self) -> str:
         return f"<cached view {self.name} in {self.alias}>"
@@ -213,23 +138,12 @@ class _Read:
         self.asked: tuple[str, ...] = ()
         """The headers on which the entry that was asked for varies."""
 
-    def base(self) -> dict[str, Any]:
-        """What every variant of the response has in common."""
-        request = self.request
-        query = sorted((key, values) for key, values in request.GET.lists())
-        parts: dict[str, Any] = {"path": request.path, "method": request.method}
-        # As Django's own cache: `LocaleMiddleware` adds its `Vary` when the view has returned.
-        parts["locale"] = (get_language(), get_current_timezone_name())
-        if query:
-            parts["query"] = query
-        if self.view.vary_on_user:
-            parts["user"] = self.whose.user
-        return parts
-
     def call(self, headers: tuple[str, ...]) -> Call:
-        view, parts = self.view, self.base()
+        view, parts = self.view, asked_for(self.request, self.args, self.kwargs)
+        if view.vary_on_user:
+            parts["user"] = self.whose.user
         if headers:
-            parts["headers"] = [(name, self.request.META.get(_meta(name), "")) for name in headers]
+            parts["headers"] = [(name, header_value(self.request, name)) for name in headers]
         member = f"{view._label}!{fingerprint((), parts, 25)}"
         entry = Entry(store(view.alias).place(self.whose.tenant).group(view.group), member, self._tags())
         shown = f"{self.request.method} {self.request.get_full_path()}"
@@ -258,7 +172,7 @@ class _Read:
     def settle(self) -> Any:
         """Return what to store: the response's parts, or which headers it varies on if that is news."""
         view, kept = self.view, Kept.of(self.response)
-        if kept is None or (self.response is None and not view.cache_none) or self._left_a_mark():
+        if kept is None or (self.response is None and not view.cache_none) or left_a_mark(self.request):
             return ABSENT
         if view.condition is not None and not view.condition(self.response):
             return ABSENT
@@ -266,20 +180,6 @@ class _Read:
         if headers != self.asked:
             return {"kind": "vary", "headers": list(headers)}
         return kept
-
-    def _left_a_mark(self) -> bool:
-        """
-        Say whether the view did something to this visitor alone that a hit would not do again.
-
-        A CSRF token made for him, a changed session (a middleware sets its cookie later), a message left or shown.
-        """
-        request = self.request
-        messages = getattr(request, "_messages", None)
-        return bool(
-            request.META.get("CSRF_COOKIE_NEEDS_UPDATE")
-            or getattr(getattr(request, "session", None), "modified", False)
-            or (messages is not None and (messages.added_new or (messages.used and len(messages))))
-        )
 
     def known(self) -> tuple[str, ...]:
         self.asked = self.view._vary.get(self.request.path, ())
@@ -335,12 +235,6 @@ class _Read:
         return True
 
 
-def _meta(header: str) -> str:
-    """Return the name of a header in `request.META`."""
-    name = header.upper().replace("-", "_")
-    return name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}"
-
-
 def cache_api_response(
     timeout: Any = DEFAULT_TIMEOUT,
     key_prefix: str | None = None,
@@ -354,9 +248,9 @@ def cache_api_response(
     Cache what a view answers to GET and HEAD: a function or a method, plain or async, Django's or DRF's.
 
     Kept are responses of status 200 that do not stream, set no cookie and are not marked `private` or `no-store`, and
-    plain data; not those of a view that changed the session, left a message or showed one. They vary on tenant, path,
-    query (in any order), language, time zone, the headers of `Vary` and, by default, the user. A request whose tenant
-    cannot be told is not cached. A `TemplateResponse` is rendered before it is kept.
+    plain data; not those of a view that changed the session, left a message or showed one. They vary on tenant, host,
+    path, query (in any order), the view's arguments, language, time zone, the headers of `Vary` and, by default, the
+    user. A request whose tenant cannot be told is not cached. A `TemplateResponse` is rendered before it is kept.
 
     Arguments: `timeout` seconds; `key_prefix` the group (default: the view's name); `alias` (or `cache_alias`);
     `vary_on_user`; `x_cache` adds the header `X-Cache: HIT` or `MISS`; `tags` texts or a callable of the request;

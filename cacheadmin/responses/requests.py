@@ -1,0 +1,95 @@
+"""What tells requests apart: whose they are, what they ask for, and what answering one did to its visitor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from django.core.exceptions import DisallowedHost
+from django.utils.timezone import get_current_timezone_name
+from django.utils.translation import get_language
+
+from cacheadmin.exceptions import InvalidKey
+from cacheadmin.keys import canonical, digest, tenant_text
+from cacheadmin.tenancy import tenancy
+
+
+class Whose(NamedTuple):
+    """Whom a request comes from."""
+
+    tenant: str | None
+    user: str
+    """Primary key; of a bearer whom only the view will recognise the digest of his credentials; else empty."""
+
+
+def whose_request(request: Any, *, vary_on_user: bool) -> Whose | None:
+    """Return whom a request comes from; None if its tenant cannot be told."""
+    site = tenancy()
+    tenant = site.from_request(getattr(request, "_request", request))
+    if tenant is None and site.has_tenants:
+        return None
+    user = ""
+    if vary_on_user:
+        user = str(getattr(getattr(request, "user", None), "pk", None) or "")
+        if not user and (credentials := request.META.get("HTTP_AUTHORIZATION")):
+            user = digest(credentials.encode("utf-8", "surrogatepass"))
+    return Whose(None if tenant is None else tenant_text(tenant), user)
+
+
+def asked_for(request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a request asks a view for; the user and the headers of `Vary` come on top."""
+    parts: dict[str, Any] = {
+        "path": request.path,
+        "method": request.method,
+        "site": _site(request),
+        # As Django's own cache: `LocaleMiddleware` adds its `Vary` when the view has returned.
+        "locale": (get_language(), get_current_timezone_name()),
+    }
+    if query := sorted(request.GET.lists()):
+        parts["query"] = query
+    if given := _given(request, args, kwargs):
+        parts["given"] = given
+    return parts
+
+
+def _site(request: Any) -> str:
+    """Return scheme and host, which absolute links in a response begin with."""
+    try:
+        return f"{request.scheme}://{request.get_host()}"
+    except DisallowedHost:  # the view's own matter, if it looks
+        return ""
+
+
+def _given(request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return the view's other arguments: the path tells most, but not those that another view gives it."""
+    after = next(i for i, arg in enumerate(args) if arg is request) + 1
+    return [arg for arg in (*args[after:], *sorted(kwargs.items())) if _has_stable_value(arg)]
+
+
+def _has_stable_value(arg: Any) -> bool:
+    """Say whether an argument can be part of a key. An object, of a path converter say, is told by its path only."""
+    try:
+        canonical(arg)
+    except InvalidKey:
+        return False
+    return True
+
+
+def header_value(request: Any, header: str) -> str:
+    """Return what a request says in a header; empty if it says nothing."""
+    name = header.upper().replace("-", "_")
+    return str(request.META.get(name if name in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{name}", ""))
+
+
+def left_a_mark(request: Any) -> bool:
+    """
+    Say whether answering did something to this visitor alone that a hit would not do again.
+
+    A CSRF token made for him, a changed session (a middleware sets its cookie later), a message left or shown.
+    """
+    messages = getattr(request, "_messages", None)
+    return bool(
+        request.META.get("CSRF_COOKIE_NEEDS_UPDATE")
+        or getattr(getattr(request, "session", None), "modified", False)
+        or (messages is not None and (messages.added_new or (messages.used and len(messages))))
+    )
