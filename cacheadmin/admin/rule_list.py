@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from django.contrib.admin import AdminSite
 from django.utils.translation import gettext as _
-from django.utils.translation import pgettext
+from django.utils.translation import ngettext, pgettext
 
 from cacheadmin.exceptions import CacheAway, InvalidRule
 from cacheadmin.models import InvalidationRule
@@ -33,6 +33,18 @@ class Fired:
     times: int = 0
     last: float | None = None
     """Seconds since 1970, to the minute."""
+
+    @property
+    def per_hour(self) -> str:
+        """The mean of the day."""
+        a_hour = self.times * 3600 / DAY
+        return formats.number(a_hour, 1 if 0 < a_hour < 10 else 0)
+
+    @property
+    def in_words(self) -> str:
+        """How many times in all."""
+        text = ngettext("%(n)s time in 24 hours", "%(n)s times in 24 hours", self.times)
+        return text % {"n": formats.number(self.times)}
 
 
 NEVER: Final = Fired()
@@ -260,7 +272,7 @@ def columns(wish: paging.Asked, *, with_figures: bool) -> list[paging.Column]:
     if with_figures:
         heads += [
             {"label": _("Fired"), "sort": "-fired", "title": _("Last time within 24 hours")},
-            {"label": _("In 24 h"), "is_number": True, "is_low": True, "title": _("How many times it fired")},
+            {"label": _("Fires /h"), "is_number": True, "is_low": True, "title": _("Mean of 24 hours")},
         ]
     heads += [{"label": _("Source"), "sort": "source", "is_low": True}, {"label": _("On")}]
     return paging.columns(heads, wish)

@@ -88,8 +88,8 @@ def heads(wish: paging.Asked, *, with_tenants: bool = False) -> list[paging.Colu
         "size": _("Size"),
     }
     found = [{**head, "label": labels[str(head["name"])]} for head in HEADS]
-    if with_tenants:
-        found.insert(8, {"label": _("Tenants"), "is_number": True, "is_low": True})
+    if with_tenants:  # who invalidated a group of all tenants, and when, is a question for Activity
+        found[7] = {"label": _("Tenants"), "is_number": True, "is_low": True}
     return paging.columns(found, wish)
 
 
