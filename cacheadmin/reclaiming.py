@@ -43,13 +43,26 @@ def note(place: Place, groups: list[str] | None) -> None:
     """Have groups of a place (None: all) looked through in some seconds; beyond 10,000 the oldest is let go."""
     if place.tenant is not None and place.tenant.startswith("~"):
         return  # known by its digest only: its names cannot be built again
-    due = time.monotonic() + GATHER_SECONDS
+    due, is_new = time.monotonic() + GATHER_SECONDS, False
     with _lock:
         for group in [None] if groups is None else groups:
-            _noted.setdefault((place, group), due)
+            if (what := (place, group)) not in _noted:
+                _noted[what], is_new = due, True
         while len(_noted) > MOST_NOTED:
             _noted.popitem(last=False)
-    _thread.start()
+    if is_new:  # else the thread that somebody started for it is still there
+        _thread.start()
+
+
+def _forked() -> None:
+    """Leave to the parent what it noted; its thread is not in this process, and its lock may be held for ever."""
+    global _lock
+    _lock = threading.Lock()
+    _noted.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def run_due(*, everything: bool = False) -> int:
@@ -156,14 +169,19 @@ class _Thread:
         self._thread = threading.Thread(target=self._run, name="cacheadmin-reclaim", daemon=True)
         self._thread.start()
 
-    @staticmethod
-    def _run() -> None:
-        while _noted:
+    def _run(self) -> None:
+        while self._is_needed():
             time.sleep(1.0)
             try:
                 run_due()
             except Exception:
                 logger.exception("Orphans could not be reclaimed.")
+
+    def _is_needed(self) -> bool:
+        with _lock:  # what is noted from now on starts another one
+            if not _noted:
+                self._thread = None
+            return bool(_noted)
 
 
 _thread: Final = _Thread()

@@ -4,7 +4,7 @@ They never share django-redis' pools: those are cached by URL alone, with the ti
 """
 
 from .gates import Gate, Gated, on_reopen
-from .lines import AWAY, NO_IDENTITY, NotMaster, Replies, identity_of
+from .lines import AWAY, NO_IDENTITY, NotMaster, Replies, identity_of, packed
 from .links import Link, forget_links, link, prefix
 from .urls import server_url
 
@@ -20,6 +20,7 @@ __all__ = [
     "identity_of",
     "link",
     "on_reopen",
+    "packed",
     "prefix",
     "server_url",
 ]

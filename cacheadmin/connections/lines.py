@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import redis
 from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, ResponseError
@@ -23,6 +24,21 @@ NO_IDENTITY: Final = bytes(8)
 AWAY: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 """What redis-py raises when there is no answer; our own calls turn it into `CacheAway`."""
 NOT_MASTER: Final = (ReadOnlyError, BusyLoadingError, MasterDownError)
+
+
+Command = tuple[Any, ...] | bytes
+"""Name and arguments, or what `packed` made of them."""
+
+
+def packed(command: tuple[Any, ...]) -> bytes:
+    """Return the bytes in which a command is sent, for one that is sent again and again."""
+    return b"".join(_packer().pack_command(*command))
+
+
+@cache
+def _packer() -> Any:
+    connection: Any = redis.Connection  # never connected; what it writes is the same on all of ours
+    return connection()
 
 
 class Replies(NamedTuple):
@@ -66,22 +82,26 @@ class Line:
         self.asked = time.monotonic()
         return self.identity
 
-    def exchange(self, commands: Sequence[tuple[Any, ...]], saw: Callable[[bytes], object]) -> list[Any]:
+    def exchange(self, commands: Sequence[Command], saw: Callable[[bytes], object]) -> list[Any]:
         """
         Send commands together and return the replies; `saw(identity)` is called when it was asked for again.
 
+        Either all of them are packed beforehand or none is.
         Cost:    1 round trip.
         Raises:  NotMaster, what stands in AWAY, and the refusals of a server that is no master.
         """
         connection = self.connection
         asks = time.monotonic() - self.asked > IDENTITY_SECONDS
-        if asks:
-            connection.send_packed_command(connection.pack_commands((*_INFO, *commands)))
-            saw(self._identified())
-        elif len(commands) == 1:
-            connection.send_packed_command(connection.pack_command(*commands[0]))
+        if type(commands[0]) is bytes:
+            ready = cast("Sequence[bytes]", commands)
+            data = [b"".join((*map(packed, _INFO), *ready) if asks else ready)]
+        elif asks or len(commands) > 1:
+            data = connection.pack_commands((*_INFO, *commands) if asks else commands)
         else:
-            connection.send_packed_command(connection.pack_commands(commands))
+            data = connection.pack_command(*commands[0])
+        connection.send_packed_command(data, check_health=False)
+        if asks:
+            saw(self._identified())
         values = self._read(len(commands))
         for value in values:
             if isinstance(value, NOT_MASTER):

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import redis
 from django.core.cache import caches
@@ -19,7 +19,7 @@ from ..exceptions import CacheSkipped
 from . import gates
 from .gates import Gate, Gated
 from .lending import Lent
-from .lines import AWAY, Line, Replies
+from .lines import AWAY, Command, Line, Replies
 from .urls import connection_options, server_url
 
 logger = logging.getLogger("cacheadmin")
@@ -61,9 +61,9 @@ class Link(Gated):
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
-    def call(self, *commands: tuple[Any, ...], again: bool = True, entries: bool = False) -> Replies:
+    def call(self, *commands: Command, again: bool = True, entries: bool = False) -> Replies:
         """
-        Send commands together and return their replies.
+        Send commands together and return their replies. Either all of them are `packed` beforehand or none is.
 
         `entries`: they read or fill entries, so the gate must be up, not only half open.
         Cost:    one round trip; once a second two INFO sections ride along. While the server is away: none.
@@ -86,7 +86,7 @@ class Link(Gated):
         """A client for code of others that sends what it is told through this link: its lines, timeouts and gate."""
         return Lent(self)
 
-    def _call(self, commands: tuple[tuple[Any, ...], ...], again: bool) -> Replies:
+    def _call(self, commands: tuple[Command, ...], again: bool) -> Replies:
         try:
             line = self._idle.pop()
         except IndexError:
@@ -107,7 +107,7 @@ class Link(Gated):
         self._idle.append(line)
         return replies
 
-    def _call_new(self, commands: tuple[tuple[Any, ...], ...]) -> Replies:
+    def _call_new(self, commands: tuple[Command, ...]) -> Replies:
         line = Line(self.pool.connection_class(**self.pool.connection_kwargs))
         try:
             line.connection.connect()
@@ -122,7 +122,7 @@ class Link(Gated):
         self._idle.append(line)
         return replies
 
-    def _exchange(self, line: Line, commands: tuple[tuple[Any, ...], ...]) -> Replies:
+    def _exchange(self, line: Line, commands: tuple[Command, ...]) -> Replies:
         values = line.exchange(commands, self._saw)
         self.heard_at = line.used
         return Replies(line.identity, values)

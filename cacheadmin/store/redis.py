@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -326,18 +327,22 @@ class RedisStore(Keyspace, Store):
         Cost:    1 round trip, one UNLINK a place, however many entries are below. Allowed when the server is full.
         Returns: the identity of the server that answered.
         """
-        commands, unlisted = [], []
+        commands: list[bytes] = []
+        unlisted: list[bytes] = []
         for drop in drops:
             names = drop.epochs()
+            if not drop.entries:
+                if names:
+                    commands.append(_unlinking_all(tuple(names)))
+                continue
             for entry in drop.entries:
                 names += (entry.key, entry.lease, entry.group.fence)
-                unlisted.append(_unlisting(entry))
-            if names:
-                commands.append(("UNLINK", *dict.fromkeys(names)))
+                unlisted.append(connections.packed(_unlisting(entry)))
+            commands.append(connections.packed(("UNLINK", *dict.fromkeys(names))))
         if not commands:
             return self.link.identity
         nonce = os.urandom(8)  # its echo proves that the whole conversation was ours, and complete
-        identity, values = self.link.call(*commands, *unlisted, ("ECHO", nonce))
+        identity, values = self.link.call(*commands, *unlisted, b"*2\r\n$4\r\nECHO\r\n$8\r\n%b\r\n" % nonce)
         self._accepted(values[: len(commands)])
         self._proved(values, nonce)
         return identity
@@ -398,6 +403,12 @@ def _why_absent(score: Any) -> str:
     except (TypeError, ValueError):
         return "absent"
     return "evicted" if expires_ms > time.time() * 1000 + CLOCK_SLACK_MS else "expired"
+
+
+@lru_cache(maxsize=4096)
+def _unlinking_all(names: tuple[str, ...]) -> bytes:
+    """Return the command that removes some epochs: a page's tenth save sends the same again."""
+    return connections.packed(("UNLINK", *dict.fromkeys(names)))
 
 
 def _unlinking(name: str) -> tuple[str, bytes]:

@@ -66,7 +66,7 @@ def watch_unlinks() -> None:
 
     def watched(self: Link, *commands: tuple[Any, ...], **options: bool) -> Any:
         beside = State.beside
-        if beside is None or commands[0][0] != "UNLINK":
+        if beside is None or not _is_unlink(commands[0]):
             return call(self, *commands, **options)
         beside()
         replies = call(self, *commands, **options)
@@ -74,6 +74,10 @@ def watch_unlinks() -> None:
         return replies
 
     Link.call = watched
+
+
+def _is_unlink(command: Any) -> bool:
+    return b"UNLINK" in command if isinstance(command, bytes) else command[0] == "UNLINK"
 
 
 def nesting(asked: Asked) -> Outcome:
