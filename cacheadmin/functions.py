@@ -271,6 +271,10 @@ class CachedFunction(Generic[P, R]):
                 args = ()
             yield args, kwargs
 
+    def __reduce__(self) -> str:
+        """Pickle, and copy, as a function does: by its name."""
+        return self.__qualname__
+
     def __repr__(self) -> str:
         return f"<cached {self.name} in {self.alias}>"
 

@@ -19,6 +19,7 @@ from .results import settled
 from .scoped import ScopedKeys
 from .store import ABSENT, Fill, RedisStore, Stamp, store
 from .store.base import LONGEST_LEASE_MS
+from .store.codec import refuse_once
 from .targets import of_key
 
 DASHBOARD: Final = "dashboard"
@@ -81,6 +82,7 @@ def _plain(key: str, compute: Callable[[], Any], timeout: Any, alias: str) -> An
         value = cache.get_many([key]).get(key, _MISSING)
     if value is _MISSING:
         value = settled(compute())
+        refuse_once(value)
         cache.set(key, value, timeout)
     return value
 

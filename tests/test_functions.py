@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime as dt
 import io
+import pickle
 import time
 import uuid
 from decimal import Decimal
@@ -20,6 +22,7 @@ from django.test import TestCase, override_settings
 from cacheadmin import (
     ABSENT,
     ResultList,
+    cache_api_response,
     cache_query_result,
     cache_tenant_query,
     get_cache_key,
@@ -633,6 +636,20 @@ def test_invalidate_drops_one_call_and_invalidate_all_the_group() -> None:
     assert [f(1), f(1, 1), f(2)] == [5, 6, 3]
     assert f.invalidate_all().is_done
     assert [f(1), f(1, 1), f(2)] == [7, 8, 9]
+
+
+@cache_tenant_query()
+def pickled(tenant_id: int) -> None: ...
+
+
+@cache_api_response()
+def pickled_view(request: object) -> None: ...
+
+
+@pytest.mark.parametrize("function", [pickled, pickled_view])
+def test_cached_function_is_pickled_and_copied_like_any_function(function: object) -> None:
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert copy.deepcopy({"do": function})["do"] is function
 
 
 def test_methods_find_their_entry_through_self() -> None:

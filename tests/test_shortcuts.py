@@ -141,8 +141,9 @@ def test_queryset_is_kept_as_its_rows(key: str, django_assert_num_queries) -> No
 
 
 def test_generator_is_refused_and_an_error_is_the_callers_own() -> None:
-    with pytest.raises(UncacheableValue):
-        get_or_set_cache("a:b", lambda: (n for n in ()))
+    for key in ("a:b", "without_scope"):
+        with pytest.raises(UncacheableValue, match="only once"):
+            get_or_set_cache(key, lambda: (n for n in ()))
     for _ in range(2):
         begun = time.monotonic()
         with pytest.raises(ZeroDivisionError):

@@ -120,6 +120,10 @@ class CachedView:
             return await self.function(*args, **kwargs)
         return await _Read(self, request, whose, args, kwargs).answer_async()
 
+    def __reduce__(self) -> str:
+        """Pickle, and copy, as a function does: by its name."""
+        return self.__qualname__
+
     def __repr__(self) -> str:
         return f"<cached view {self.name} in {self.alias}>"
 
