@@ -273,7 +273,7 @@ class CachedFunction(Generic[P, R]):
 
     def __reduce__(self) -> str:
         """Pickle, and copy, as a function does: by its name."""
-        return self.__qualname__
+        return self.function.__qualname__
 
     def __repr__(self) -> str:
         return f"<cached {self.name} in {self.alias}>"

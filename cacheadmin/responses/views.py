@@ -122,7 +122,7 @@ class CachedView:
 
     def __reduce__(self) -> str:
         """Pickle, and copy, as a function does: by its name."""
-        return self.__qualname__
+        return self.function.__qualname__
 
     def __repr__(self) -> str:
         return f"<cached view {self.name} in {self.alias}>"
