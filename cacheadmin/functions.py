@@ -51,6 +51,17 @@ def timeout_ms(alias: str, timeout: Any) -> int:
     return max(1, int(timeout * 1000)) if timeout > 0 else -1
 
 
+def check_numbers(name: str, timeout: Any, grace: Any, jitter: Any) -> None:
+    """Raise ValueError for a timeout, grace or jitter that a function cannot have; a first call would be too late."""
+    numbers = (int, float)
+    if timeout is not None and timeout is not DEFAULT_TIMEOUT and not isinstance(timeout, numbers):
+        raise ValueError(f"The timeout of {name} is {timeout!r:.100}; give seconds, or None for ever.")
+    if not isinstance(grace, numbers) or grace < 0:
+        raise ValueError(f"The grace of {name} is {grace!r:.100}; give seconds.")
+    if not isinstance(jitter, numbers) or not 0 <= jitter <= 1:
+        raise ValueError(f"The jitter of {name} is {jitter!r:.100}; give a share of the timeout, 0 to 1.")
+
+
 def given_tags(tags: Tags) -> tuple[str, ...] | Callable[..., Iterable[str]]:
     """Return tags as a decorator keeps them; one text is one tag, not its letters."""
     return tags if callable(tags) else (tags,) if isinstance(tags, str) else tuple(tags)
@@ -95,6 +106,7 @@ class CachedFunction(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.name = f"{function.__module__}.{function.__qualname__}"
+        check_numbers(self.name, timeout, grace, jitter)
         self.alias = alias
         self.group = check_group(key_prefix or function.__name__)
         self.timeout = timeout
@@ -332,7 +344,7 @@ def cache_query_result(
     Arguments: `timeout` seconds, None for ever (default: the alias'); `key_prefix` the group (default: the function's
     name); `alias` (or `cache_alias`). By keyword: `tags`, `version`, `grace` seconds, `single_flight`, `jitter` 0 to 1,
     `cache_none`, `condition(value) -> bool`, `warm_with`, `max_value_bytes`, `shared`.
-    Raises:  InvalidKey for a tag that names no argument.
+    Raises:  InvalidKey for a tag that names no argument; ValueError for a number that makes no sense.
     """
     return _decorator(False, timeout, key_prefix, alias, options)
 

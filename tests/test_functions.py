@@ -233,6 +233,16 @@ def test_unknown_option_and_unknown_field_of_a_tag_are_refused_at_once() -> None
         cache_query_result(key_prefix="tenant:1:x")(lambda: None)
 
 
+@pytest.mark.parametrize("decorator", [cache_query_result, cache_tenant_query, cache_api_response])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("timeout", "60"), ("timeout", dt.timedelta(1)), ("grace", -1), ("grace", None), ("jitter", 5), ("jitter", "a")],
+)
+def test_number_that_makes_no_sense_is_refused_at_once(decorator, option: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"The {option} of .*Tenant is"):
+        decorator(**{option: value})(Tenant)
+
+
 def test_wrong_arguments_are_the_functions_own_error() -> None:
     @cache_tenant_query()
     def f(tenant_id: int, page: int = 1, *, size: int = 2) -> int:

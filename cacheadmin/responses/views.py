@@ -11,7 +11,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.http.response import HttpResponseBase
 
 from cacheadmin import invalidation
-from cacheadmin.functions import given_tags, made_tags, registry, timeout_ms
+from cacheadmin.functions import check_numbers, given_tags, made_tags, registry, timeout_ms
 from cacheadmin.invalidation import Invalidation
 from cacheadmin.keys import Entry, check_group, digest, fingerprint, tenant_text
 from cacheadmin.reading import Call, Options, Pace, attempt, miss, run, run_async
@@ -53,6 +53,7 @@ class CachedView:
         functools.update_wrapper(self, view)
         self.function = view
         self.name = f"{view.__module__}.{view.__qualname__}"
+        check_numbers(self.name, timeout, options.get("grace", 0), options.get("jitter", 0))
         self.alias = alias
         self.group = check_group(key_prefix or view.__name__)
         self.timeout = timeout
