@@ -1,5 +1,7 @@
 """Django's system checks: what is wrong with the settings is said before the site starts."""
 
+import sys
+
 import django
 import pytest
 from django.conf import settings
@@ -88,6 +90,7 @@ def test_a_site_without_redis_is_told_that_nothing_is_managed() -> None:
 def test_a_path_that_leads_nowhere_is_an_error() -> None:
     wrong = settings.CACHEADMIN | {"MASK_VALUE": "shop.masks.secret"}
     assert found(CACHEADMIN=wrong) == ["E007"]
+    assert "Correct the dotted path" in the_only("E007", CACHEADMIN=wrong).hint
     assert "E007" in found(CACHEADMIN={"TENANCY": "shop.cache.Tennancy"})
 
 
@@ -216,6 +219,10 @@ def test_rows_that_the_database_deletes_are_noted_for_watched_models(code_rules,
     message = the_only("I032")
     assert type(message) is checks.Info
     assert "shop.SaleLine.sale (lines)" in message.msg
+    assert "on_delete=models.CASCADE)" in message.hint
+    setting = models.DB_SET_NULL if django.VERSION >= (6, 1) else type("StandIn", (), {"operation": "SET NULL"})
+    monkeypatch.setattr(SaleLine._meta.get_field("sale").remote_field, "on_delete", setting)
+    assert "on_delete=models.SET_NULL)" in the_only("I032").hint
 
 
 def test_a_site_of_tenants_without_the_middleware_is_warned() -> None:
@@ -252,4 +259,22 @@ def test_several_workers_without_a_directory_for_their_metrics_are_a_warning(mon
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
+    assert found() == ids
+
+
+@pytest.mark.parametrize(
+    ("line", "ids"),
+    [
+        ("/srv/bin/uvicorn shop.asgi:application --workers 4", ["W037"]),
+        ("/srv/bin/gunicorn -k asgi -w2 shop.asgi", ["W037"]),
+        ("/srv/lib/gunicorn/__main__.py --workers=3 shop.asgi", ["W037"]),
+        ("/srv/bin/gunicorn -w 1 shop.asgi", []),
+        ("/srv/bin/gunicorn shop.asgi --no-workers-of-mine 3", []),
+        ("manage.py index -w 4", []),
+    ],
+)
+def test_the_command_line_of_the_server_tells_how_many_workers_there_are(monkeypatch, line, ids) -> None:
+    for name in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "PROMETHEUS_MULTIPROC_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", line.split())
     assert found() == ids

@@ -2,8 +2,12 @@
 
 import datetime as dt
 import itertools
+import os
 import re
+import sys
 import time
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import redis as redis_py
@@ -24,6 +28,7 @@ from cacheadmin.stats.layout import born_key
 from cacheadmin.targets import Target
 from faults.proxy import Proxy
 from shop.models import Branch, Category, InventoryItem, Tenant
+from shop.processes import Child, free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -175,9 +180,11 @@ def test_a_database_number_on_a_cluster_is_found(fresh_server, on) -> None:
     assert found("E010") == ()
 
 
-def test_a_server_without_a_limit_of_memory_is_found(fresh_server, on) -> None:
+def test_a_server_without_a_limit_of_memory_is_found(fresh_server, on, settings) -> None:
     on(fresh_server(args=("--maxmemory", "0")).url, "query")
-    assert "maxmemory-policy allkeys-lru" in the_only("W024").fix
+    assert the_only("W024").fix == "maxmemory 1gb\nmaxmemory-policy allkeys-lru"
+    settings.SESSION_ENGINE, settings.SESSION_CACHE_ALIAS = "django.contrib.sessions.backends.cache", "query"
+    assert the_only("W024").fix.startswith("maxmemory 1gb\nmaxmemory-policy noeviction  # sessions")
 
 
 def test_a_policy_that_may_evict_sessions_or_queues_is_found(fresh_server, on, settings) -> None:
@@ -444,6 +451,60 @@ def test_a_server_with_several_processes_is_noticed_by_its_first_request(monkeyp
     request_started.connect(process.note_server, dispatch_uid="cacheadmin.doctor")
     request_started.send(sender=None, environ={"wsgi.multiprocess": False})
     assert found("W037") == ()
+
+
+SEVERAL = """
+from shop.wsgi import application as site
+
+from cacheadmin.doctor import process
+
+
+def wsgi(environ, start_response):
+    list(site(environ, lambda *_: None))
+    start_response("200 OK", [])
+    return [str(process.has_several_workers()).encode()]
+
+
+async def asgi(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(process.has_several_workers()).encode()})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "several"),
+    [
+        (["-c", "python:two", "several:wsgi"], b"True"),
+        (["several:wsgi"], b"False"),
+        (["-k", "asgi", "-w", "2", "several:asgi"], b"True"),
+        (["-k", "asgi", "several:asgi"], b"False"),
+    ],
+)
+def test_the_workers_of_a_real_server_know_whether_there_are_others(tmp_path, options, several) -> None:
+    tests = Path(__file__).resolve().parent
+    (tmp_path / "several.py").write_text(SEVERAL)
+    (tmp_path / "two.py").write_text("workers = 2\n")
+    kept = {name: text for name, text in os.environ.items() if name not in ("WEB_CONCURRENCY", "GUNICORN_CMD_ARGS")}
+    path = os.pathsep.join(map(os.fspath, (tmp_path, tests.parent, tests)))
+    port = free_port(0)
+    command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", *options]
+    with (tmp_path / "log").open("wb") as log:
+        server = Child(command, log=log, env=kept | {"PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "shop.settings"})
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/nowhere", timeout=5) as answer:
+                    assert answer.read() == several
+                break
+            except OSError:  # not there yet, or ended
+                assert server.is_running(), (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+    finally:
+        server.stop()
 
 
 # --- the outbox -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 from typing import Any, Final, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
@@ -141,11 +142,19 @@ def clearing_reaches_one_alias(facts: Facts) -> Iterator[Finding]:
 
 
 def _free(facts: Facts, alias: str) -> str:
-    """Return the URL, without a password, of a database of the alias' server that no alias has."""
+    """Return the URL of a database of the alias' server that no alias has."""
     server = facts.places[alias][0]
     taken = {number for name, number in facts.places.values() if name == server}
-    number = next(number for number in range(len(taken) + 1) if number not in taken)
-    return f"unix://{server}?db={number}" if server.startswith("/") else f"redis://{server}/{number}"
+    return elsewhere(alias, next(number for number in range(len(taken) + 1) if number not in taken))
+
+
+def elsewhere(alias: str, number: int) -> str:
+    """Return an alias' URL with another database: TLS, user and options stay. The registry hides passwords."""
+    parts = urlsplit(server_url(alias))
+    query = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] != "db"]
+    if parts.scheme == "unix":
+        return parts._replace(query=urlencode([*query, ("db", number)])).geturl()
+    return parts._replace(path=f"/{number}", query=urlencode(query)).geturl()
 
 
 @check("W015", gettext_lazy("No prefix lies inside another."), at_start=True)

@@ -31,7 +31,7 @@ def rows_are_delivered(facts: Facts) -> Iterator[Finding]:
                 _("The outbox cannot be read: %(error)s.") % {"error": found.error},
                 where=_where(found),
                 why=_("It is not known what waits, and no process reads a cache again that was away."),
-                fix="python manage.py migrate cacheadmin",
+                fix=f"python manage.py migrate cacheadmin --database {found.alias}",
             )
         elif found.tried and not is_away:  # E010 says why they wait otherwise
             title = ngettext(

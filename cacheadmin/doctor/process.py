@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any, Final
 
 from django.apps import apps
@@ -24,6 +26,11 @@ from .registry import Finding, check
 OURS: Final = "cacheadmin.middleware.TenantMiddleware"
 AUTHENTICATION: Final = "django.contrib.auth.middleware.AuthenticationMiddleware"
 MULTIPROC: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+SERVERS: Final = ("gunicorn", "uvicorn", "hypercorn", "granian")
+"""Programs whose option for the number of processes is known."""
+
+WORKERS: Final = re.compile(r"(?:^|\s)(?:-w|--workers)[ =]?(\d+)")
 
 
 # --- whose entries --------------------------------------------------------------------------------------------------
@@ -116,8 +123,14 @@ def has_several_workers() -> bool:
     """Say whether this site runs in several processes, as far as this one can know."""
     if _served.get("several") and not in_tests():  # Django's test client says so of itself
         return True
-    asked = re.search(r"(?:-w|--workers)[ =]?(\d+)", os.environ.get("GUNICORN_CMD_ARGS", ""))
-    told = asked[1] if asked else os.environ.get("WEB_CONCURRENCY", "")
+    # ASGI says nothing of it. A worker has the command line of its server, forked (gunicorn) or spawned (uvicorn).
+    program, *line = getattr(sys, "argv", None) or [""]
+    path = PurePath(program)
+    is_known = (path.parent.name if path.stem == "__main__" else path.stem) in SERVERS
+    for words in (" ".join(line) if is_known else "", os.environ.get("GUNICORN_CMD_ARGS", "")):
+        if asked := WORKERS.search(words):
+            return int(asked[1]) > 1
+    told = os.environ.get("WEB_CONCURRENCY", "")
     return told.isdigit() and int(told) > 1
 
 

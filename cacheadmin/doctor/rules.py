@@ -147,5 +147,10 @@ def deletes_are_seen(facts: Facts) -> Iterator[Finding]:
                         "The database tells neither which rows nor whose: the rules fire for all tenants each time. "
                         "Nothing becomes stale."
                     ),
-                    fix=f"{key.name} = models.ForeignKey(…, on_delete=models.CASCADE)  # {label}",
+                    fix=f"{key.name} = models.ForeignKey(…, on_delete=models.{_by_django(operation)})  # {label}",
                 )
+
+
+def _by_django(operation: str) -> str:
+    """Return the name of what does the same by Django: SET_NULL for the database's SET NULL."""
+    return operation.replace(" ", "_")

@@ -1,17 +1,16 @@
-"""Checks of the servers: whether they answer, how fast, whose else they are, what they do when they are full."""
+"""Checks of the servers: whether they answer, how fast, who they are, and whose else."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from cacheadmin.conf import config, session_alias
+from cacheadmin.conf import config
 
-from .aliases import kind_of, options_of
+from .aliases import elsewhere, kind_of, options_of
 from .facts import Facts
 from .looking import Server
 from .registry import Finding, check
@@ -20,13 +19,10 @@ OLDEST: Final = (6, 0)
 """Oldest version of Redis; Valkey tells the version of Redis that it stands for."""
 
 CLOCKS_APART_SECONDS: Final = 30.0
-NEARLY_FULL: Final = 0.9
-
-QUEUES: Final = ("_kombu.", "celery-task-meta-", "unacked", "rq:", "bull:", "django_q", "huey.")
-"""Beginnings of keys that queues keep: what is evicted there is lost work."""
 
 
-def _answering(facts: Facts) -> Iterator[Server]:
+def answering(facts: Facts) -> Iterator[Server]:
+    """Return the servers that could be asked."""
     return (server for server in facts.servers if server.error is None)
 
 
@@ -71,17 +67,17 @@ def _remedy(server: Server) -> str:
         return _("LOCATION leads to a replica. Name the master first.")
     if "Timeout" in kind:
         text = _(
-            "It is too slow, hung, or a firewall swallows packets: redis-cli -u redis://%(server)s "
-            "--latency. If it is merely far away, raise CACHEADMIN['TIMEOUT_MS'] (now %(ms)s)."
+            "It is too slow, hung, or a firewall swallows packets: redis-cli %(server)s --latency. "
+            "If it is merely far away, raise CACHEADMIN['TIMEOUT_MS'] (now %(ms)s)."
         )
-        return text % {"server": server.name, "ms": config().timeout_ms}
+        return text % {"server": _reached(server), "ms": config().timeout_ms}
     return _("Start the server, or correct LOCATION; invalidations that wait are then done by themselves.")
 
 
 @check("W019", gettext_lazy("Every server answers at once."))
 def servers_are_fast(facts: Facts) -> Iterator[Finding]:
     """Report servers whose fastest answer took more than half of SLOW_MS, above which they are left alone."""
-    for server in _answering(facts):
+    for server in answering(facts):
         ms = server.seconds * 1000
         if server.databases and ms > config().slow_ms / 2:
             yield Finding(
@@ -94,17 +90,22 @@ def servers_are_fast(facts: Facts) -> Iterator[Finding]:
                 % {"slow": config().slow_ms},
                 fix=_(
                     "Look for slow commands (redis-cli SLOWLOG GET 10), big keys, swapping, and the network between: "
-                    "redis-cli -u redis://%(server)s --latency. Keep the cache in the data centre of the site."
+                    "redis-cli %(server)s --latency. Keep the cache in the data centre of the site."
                 )
-                % {"server": server.name},
+                % {"server": _reached(server)},
             )
+
+
+def _reached(server: Server) -> str:
+    """Return how redis-cli is told where a server is."""
+    return f"-s {server.name}" if server.name.startswith("/") else f"-u {elsewhere(server.aliases[0], 0)}"
 
 
 @check("E020", gettext_lazy("Every server is new enough."))
 def versions_fit(facts: Facts) -> Iterator[Finding]:
     """Report servers older than Redis 6."""
     oldest = ".".join(map(str, OLDEST))
-    for server in _answering(facts):
+    for server in answering(facts):
         version = server.info.get("redis_version", "")
         numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
         if numbers and numbers < OLDEST:
@@ -119,7 +120,7 @@ def versions_fit(facts: Facts) -> Iterator[Finding]:
 @check("W021", gettext_lazy("The clocks of the servers and of this host agree."))
 def clocks_agree(facts: Facts) -> Iterator[Finding]:
     """Compare TIME with this host's clock."""
-    for server in _answering(facts):
+    for server in answering(facts):
         if abs(server.ahead_seconds) > CLOCKS_APART_SECONDS:
             way = _("ahead of") if server.ahead_seconds > 0 else _("behind")
             seconds = round(abs(server.ahead_seconds))
@@ -138,7 +139,7 @@ def clocks_agree(facts: Facts) -> Iterator[Finding]:
 @check("W022", gettext_lazy("Every server says who it is."))
 def identities_are_known(facts: Facts) -> Iterator[Finding]:
     """Report servers that hide run_id and master_replid."""
-    for server in _answering(facts):
+    for server in answering(facts):
         if server.databases and not server.has_identity:
             yield Finding(
                 _("%(server)s hides which server it is.") % {"server": server.name},
@@ -163,92 +164,10 @@ def clusters_have_one_database(facts: Facts) -> Iterator[Finding]:
                 where=", ".join(f"CACHES[{alias!r}]['LOCATION']" for alias in numbered),
                 why=_("Nothing is cached in these aliases: the server refuses to select their database."),
                 fix="\n".join(
-                    f'# {alias}\n"LOCATION": "redis://{server.name}/0", "KEY_PREFIX": "site_{alias}"'
+                    f'# {alias}\n"LOCATION": "{elsewhere(alias, 0)}", "KEY_PREFIX": "site_{alias}"'
                     for alias in numbered
                 ),
             )
-
-
-# --- memory ---------------------------------------------------------------------------------------------------------
-
-
-@check("W024", gettext_lazy("Every server has a limit of memory."))
-def memory_is_limited(facts: Facts) -> Iterator[Finding]:
-    """Report maxmemory = 0."""
-    for server in _answering(facts):
-        if "maxmemory" in server.info and not server.number("maxmemory"):
-            yield Finding(
-                _("%(server)s may use all memory of its host.") % {"server": server.name},
-                where=", ".join(server.aliases),
-                why=_("It grows until the kernel ends it, and the whole cache is gone at once."),
-                fix="maxmemory 1gb\nmaxmemory-policy allkeys-lru",
-            )
-
-
-@check("W025", gettext_lazy("What a full server does fits what it keeps."))
-def eviction_fits(facts: Facts) -> Iterator[Finding]:
-    """Hold the eviction policy against what lies there: sessions, queues, entries without a timeout, a full server."""
-    for server in _answering(facts):
-        policy = server.info.get("maxmemory_policy", "")
-        if policy.startswith("allkeys"):
-            yield from _evicting_all(server, policy)
-        elif policy.startswith("volatile"):
-            yield from _evicting_some(server, policy)
-        elif policy == "noeviction":
-            yield from _evicting_none(facts, server)
-
-
-def _evicting_all(server: Server, policy: str) -> Iterator[Finding]:
-    kept = []
-    if session_alias() in server.aliases:
-        kept.append(_("sessions (SESSION_ENGINE)"))
-    if any(key.name.startswith(QUEUES) for database in server.databases for key in database.sample):
-        kept.append(_("the keys of a queue"))
-    if kept:
-        yield Finding(
-            _("%(policy)s on %(server)s may evict %(what)s.")
-            % {"policy": policy, "server": server.name, "what": _(" and ").join(kept)},
-            where=", ".join(server.aliases),
-            why=_("Evicting an entry costs a miss. Evicting these logs people out, or loses work."),
-            fix=_(
-                'Keep them on a server of their own, or sessions also in the database:\nSESSION_ENGINE = "%(engine)s"'
-            )
-            % {"engine": "django.contrib.sessions.backends.cached_db"},
-        )
-
-
-def _evicting_some(server: Server, policy: str) -> Iterator[Finding]:
-    values = [key for database in server.databases for key in database.sample if key.is_value]
-    lasting = [key for key in values if not key.expires]
-    if lasting:
-        share = round(100 * len(lasting) / len(values))
-        yield Finding(
-            _("%(policy)s on %(server)s cannot evict ~%(share)s%% of the values: they have no timeout.")
-            % {"policy": policy, "server": server.name, "share": share},
-            where=", ".join(server.aliases),
-            why=_("When memory is full only the others go, down to none; then nothing more is stored."),
-            fix="maxmemory-policy allkeys-lru",
-        )
-
-
-def _evicting_none(facts: Facts, server: Server) -> Iterator[Finding]:
-    used, limit = server.number("used_memory"), server.number("maxmemory")
-    refused = sum(facts.counted.refused_full.get(alias, 0) for alias in server.aliases) if facts.counted else 0
-    if not refused and not (limit and used >= NEARLY_FULL * limit):
-        return
-    title = _("%(server)s is nearly full, and evicts nothing.") % {"server": server.name}
-    if refused:
-        title = ngettext(
-            "%(server)s was full, and did not store %(n)s value in the last 24 hours.",
-            "%(server)s was full, and did not store %(n)s values in the last 24 hours.",
-            refused,
-        ) % {"server": server.name, "n": refused}
-    yield Finding(
-        title,
-        where=_("%(used)s of %(limit)s used") % {"used": filesizeformat(used), "limit": filesizeformat(limit)},
-        why=_("With noeviction a full server stores no new values. Invalidations go on, and nothing becomes stale."),
-        fix="maxmemory-policy allkeys-lru",
-    )
 
 
 # --- others ---------------------------------------------------------------------------------------------------------
@@ -259,7 +178,7 @@ def pickles_are_our_own(facts: Facts) -> Iterator[Finding]:
     """Report aliases that unpickle what they read, on a server that others use too."""
     if config().sign_values:
         return
-    for server in _answering(facts):
+    for server in answering(facts):
         pickling = [alias for alias in server.aliases if _pickles(alias)]
         others = _others(server) if pickling else []
         if others:

@@ -63,16 +63,16 @@ def something_is_managed(_facts: Facts) -> Iterator[Finding]:
 def paths_lead_somewhere(_facts: Facts) -> Iterator[Finding]:
     """Import what TENANCY and MASK_VALUE name."""
     why = _("The console and every tenant's cache need it.")
+    fix = _("Correct the dotted path, or what fails while its module is imported.")
     try:
         tenancy()
     except ImproperSettings as error:
-        yield Finding(
-            str(error), where="CACHEADMIN['TENANCY']", why=why, fix='"TENANCY": "cacheadmin.tenancy.NoTenants"'
-        )
+        yield Finding(str(error), where="CACHEADMIN['TENANCY']", why=why, fix=fix)
     mask = config().mask_value
     if mask is not None:
         try:
             import_string(mask)
         except ImportError as error:
             text = _("MASK_VALUE is %(path)r, which cannot be imported: %(error)s") % {"path": mask, "error": error}
-            yield Finding(text, where="CACHEADMIN['MASK_VALUE']", why=_("A page that shows a value would fail."))
+            why = _("A page that shows a value would fail.")
+            yield Finding(text, where="CACHEADMIN['MASK_VALUE']", why=why, fix=fix)
