@@ -214,6 +214,19 @@ def postgres(require: Callable[[str], str]) -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture(params=["recommended", "stock"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, settings: Any) -> str:
+    """Both forms of CACHES, one after the other: our backend, and what a site has before it moves."""
+    from shop import settings as shop_settings
+
+    monkeypatch.setattr(shop_settings, "STOCK", request.param == "stock")
+    settings.CACHES = {
+        alias: shop_settings.cache_alias(database, options["KEY_PREFIX"], options["TIMEOUT"])
+        for database, (alias, options) in enumerate(settings.CACHES.items())
+    }
+    return request.param
+
+
 @pytest.fixture
 def within_a_minute(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stand forty seconds into a minute: a bucket that just began is not drawn yet, and one must not end meanwhile."""

@@ -30,7 +30,6 @@ from cacheadmin.conf import config, problems, setting_names
 from cacheadmin.doctor import checks
 from cacheadmin.models import Console, InvalidationRule
 from cacheadmin.signals import cache_read
-from shop import settings as shop_settings
 from shop.management.commands.seed_shop import fill
 from shop.models import Branch, Customer, InventoryItem, Tenant, User
 
@@ -131,19 +130,6 @@ def page_module(request: pytest.FixtureRequest, given: dict[str, Any]) -> Iterat
     sys.modules[module.__name__] = module
     yield module
     del sys.modules[module.__name__]
-
-
-@pytest.fixture(params=["recommended", "stock"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Both forms of CACHES: our backend, and what a site has before it moves."""
-    stock = request.param == "stock"
-    monkeypatch.setattr(shop_settings, "STOCK", stock)
-    aliases = {
-        alias: shop_settings.cache_alias(database, options["KEY_PREFIX"], options["TIMEOUT"])
-        for database, (alias, options) in enumerate(settings.CACHES.items())
-    }
-    with override_settings(CACHES=aliases):
-        yield request.param
 
 
 @pytest.mark.parametrize("page", pages_with("python"))

@@ -259,7 +259,7 @@ class TestMap:
         assert [prefix for prefix in prefixes if not any(group.startswith(prefix) for group in groups)] == []
 
 
-@pytest.mark.usefixtures("shops")
+@pytest.mark.usefixtures("backend", "shops")
 class TestCaching:
     def test_each_page_computes_once_and_says_so(self, client):
         for path in [path for path in pages_of("ruby") if "/api/" not in path and "/items/" not in path]:
