@@ -1,5 +1,6 @@
 """Every way to write is seen, with the tenants it touched: compared with what the tables say before and after."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from django.db import connection, connections, models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Cast, Concat
 from django.db.models.signals import post_delete, pre_delete
+from django.db.models.sql.compiler import SQLUpdateCompiler
 
 from cacheadmin import ALL, Rule, RuleTarget, outbox, rules, transactions, writes
 from cacheadmin.models import Intent
@@ -621,6 +623,77 @@ class TestCost:
         # The row's mark, and once a second a look at the rules, before which a transaction of SQLite takes its lock.
         assert sent["UPDATE"] <= 2
         assert (seen["UPDATE"], seen["SELECT"]) == (2_000, 0)
+
+    @pytest.mark.parametrize("outbox", ["durable", "on_failure", "off"])
+    @pytest.mark.parametrize(
+        ("targets", "trips"),
+        [
+            (["group:items", "tag:sku:{sku}"], [["UNLINK", "ECHO"]]),
+            # Which groups there are is asked first.
+            (["prefix:item", "tag:sku:{sku}"], [["EVALSHA"], ["UNLINK", "ECHO"]]),
+        ],
+    )
+    def test_a_save_costs_one_round_trip_a_place_at_its_commit_and_two_with_a_prefix(
+        self, use_rules, settings, round_trips, targets, trips, outbox
+    ):
+        settings.CACHEADMIN = settings.CACHEADMIN | {"OUTBOX": outbox}
+        world = World()
+        of_query = [RuleTarget(*target.split(":", 1), alias="query") for target in targets]
+        use_rules(Rule("items", model="shop.InventoryItem", targets=of_query))
+        item, other = world.first(world.a), world.first(world.b)
+        item.save()
+        with round_trips() as sent:
+            item.save()
+        assert [trip.removeprefix("INFO INFO ").split() for trip in sent] == trips
+        with round_trips() as sent, transaction.atomic():
+            item.save()
+            other.save()
+            assert sent == []
+        # The places of one alias share their round trips.
+        assert [trip.removeprefix("INFO INFO ").split() for trip in sent] == [[trip[0], *trip] for trip in trips]
+
+    def test_an_update_is_written_once_and_sent_with_its_own_values(self, use_rules, monkeypatch):
+        world = World()
+        use_rules(ITEMS)
+        item, other = world.first(world.a), world.first(world.b)
+        item.save()
+        as_sql, written = SQLUpdateCompiler.as_sql, []
+        monkeypatch.setattr(SQLUpdateCompiler, "as_sql", lambda compiler: written.append(1) or as_sql(compiler))
+        rules.forget()  # what was kept was kept for Django's own method
+        with captured_invalidations() as dropped, count_queries() as queries:
+            for number, one in enumerate((item, other, item)):
+                one.name, one.price = f"ring {number}", number
+                one.save()
+            other.supplier = None
+            other.save()
+        item.refresh_from_db()
+        other.refresh_from_db()
+        assert (item.name, item.price, other.name, other.price, other.supplier) == ("ring 2", 2, "ring 1", 1, None)
+        # By RETURNING comes nothing here: the tenant and the branch are written, and proved to be the old ones.
+        assert len(dropped) == len(queries) == 4
+        assert len(written) == 2  # for the first, and for the one with a NULL
+
+    def test_another_apps_wrapper_of_the_compiler_still_sees_each_update(self, use_rules, monkeypatch):
+        world = World()
+        use_rules(ITEMS)
+        item = world.first(world.a)
+        writes.uninstall()
+        execute, seen = SQLUpdateCompiler.execute_sql, []
+
+        @functools.wraps(execute)
+        def wrapper(compiler, *args):
+            seen.append(compiler.query.model)
+            return execute(compiler, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SQLUpdateCompiler, "execute_sql", wrapper)
+            writes.install()
+            try:
+                InventoryItem.objects.filter(pk=item.pk).update(price=3)
+            finally:
+                writes.uninstall()
+        writes.install()
+        assert seen == [InventoryItem]
 
     def test_a_row_without_a_tenant_is_proved_to_have_had_none(self, use_rules, monkeypatch, django_user_model):
         use_rules(Rule("users", model="shop.User", targets=["users"]))

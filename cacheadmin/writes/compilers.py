@@ -81,7 +81,7 @@ def _execute(
     if not found.looks and not edits_rules:
         transactions.mark_written(connection)
         return _announced(state, original, compiler, args, kwargs)
-    at_once = found.together(compiler, original, args, kwargs)
+    at_once = found.together(compiler, original, args, kwargs) if quick.is_djangos(original) else None
     reads = found.reads_first and at_once is None
     with block(connection, is_needed=reads or edits_rules or outbox.keeps_rows(connection)) as is_ours:
         if reads and not is_ours:

@@ -39,10 +39,10 @@ _INTEGERS: Final = frozenset({Exact, IntegerFieldExact})
 _PLAIN: Final = frozenset({int, str, uuid.UUID, type(None)})
 """Types of values that come back from the database as they went in, and may be names in a set."""
 
-_LITERALS: Final = frozenset(
-    {int, str, float, bool, bytes, uuid.UUID, Decimal, dt.datetime, dt.date, dt.time, dt.timedelta}
-)
-"""Types of values that stand in a statement as one parameter."""
+_LITERALS: Final = _PLAIN | {float, bool, bytes, Decimal, dt.datetime, dt.date, dt.time, dt.timedelta}
+"""Types of values that stand in a statement as one parameter, or as NULL."""
+
+MOST_TEXTS: Final = 64
 
 
 class _Still:
@@ -87,6 +87,8 @@ def update(
     if shape.key is None:
         transactions.mark_written(connection)
         return _announced(original, compiler, args, kwargs, state)
+    if shape.returning and not is_djangos(original):
+        return SLOW
     found: list[Any] = [pk] if shape.has_key else []
     params: list[Any] = []
     conditions = shape.conditions
@@ -159,7 +161,7 @@ def _run(
         transactions.mark_written(connection)
     state.announced += 1
     try:
-        if shape.returning or _is_djangos(original):
+        if shape.returning or is_djangos(original):
             count = _sent(compiler, shape, found)
         else:
             result = original(compiler, *args, **kwargs)
@@ -171,7 +173,7 @@ def _run(
     return count
 
 
-def _is_djangos(method: Callable[..., Any]) -> bool:
+def is_djangos(method: Callable[..., Any]) -> bool:
     """Say whether a method is what Django has there, and not another app's that wraps it."""
     return method.__module__ == SQLUpdateCompiler.__module__ and not hasattr(method, "__wrapped__")
 
@@ -203,24 +205,28 @@ def _statement(compiler: Any, shape: Update) -> tuple[str, Sequence[Any]]:
     Raises:  EmptyResultSet.
     """
     query, connection, texts = compiler.query, compiler.connection, shape.texts
-    condition = query.where.children[-1]
+    condition: Any = query.where.children[-1]
     if texts is None or type(condition) is not _Still or len(query.where.children) > 1 or len(query.alias_map) > 1:
         return compiler.as_sql()
     params: list[Any] = []
-    for column, _, value in query.values:
+    nulls: list[int] = []
+    for at, (column, _, value) in enumerate(query.values):
         if type(value) not in _LITERALS:
             return compiler.as_sql()
-        params.append(column.get_db_prep_save(value, connection))
-    if None in params:
-        return compiler.as_sql()
+        if (prepared := column.get_db_prep_save(value, connection)) is None:
+            nulls.append(at)
+        else:
+            params.append(prepared)
     params += condition.params
-    sql = texts.get(condition.sql)
+    key: tuple[str | int, ...] = (condition.sql, *nulls)
+    sql = texts.get(key)
     if sql is None:
         sql, written = compiler.as_sql()
         if list(written) != params:
             shape.texts = None  # a field of the site's own that writes more than a value
             return sql, written
-        texts[condition.sql] = sql
+        if len(texts) < MOST_TEXTS:
+            texts[key] = sql
     return sql, params
 
 

@@ -49,8 +49,8 @@ class Update:
     """Converters, column."""
     returning: str = ""
     wants_active: bool = False
-    texts: dict[str, str] | None = None
-    """Conditions -> the statement as Django writes it; None where its text may depend on the values."""
+    texts: dict[tuple[str | int, ...], str] | None = None
+    """Conditions and places of NULLs -> the statement as Django writes it; None where it may depend on the values."""
 
 
 @dataclass(slots=True)
