@@ -16,6 +16,7 @@ from cacheadmin.admin.views import health
 from cacheadmin.doctor import registry
 from cacheadmin.doctor.registry import Check, Finding
 from cacheadmin.stats import recorder
+from server import Server
 from shop.inventory import inventory_list
 from shop.models import Tenant, User
 
@@ -150,3 +151,21 @@ def test_who_may_see_keys_of_his_tenant_sees_no_other_tenants_there() -> None:
     assert "goldsecret keeps values" in words  # the group is the site's, whose entry it is and which one is not said
     assert "77" not in words
     assert "Gold " not in words
+
+
+def test_a_server_that_goes_or_comes_back_is_found_at_once(admin, fresh_server, settings, monkeypatch):
+    monkeypatch.setattr("cacheadmin.browser.counts.FRESH_SECONDS", 0)
+    server = fresh_server()
+    settings.CACHES = {
+        alias: made | {"LOCATION": server.url_for(number)}
+        for number, (alias, made) in enumerate(settings.CACHES.items())
+    }
+    connections.forget_links()
+    finding = f'id="{health.anchor_of(health.SAID_BY_THE_FRAME)}"'
+    assert finding not in admin.get(HEALTH).content.decode()
+    server.stop()
+    assert finding in admin.get(HEALTH).content.decode()
+    with Server.start(port=server.port):
+        connections.forget_links()
+        assert finding not in admin.get(HEALTH).content.decode()
+    connections.forget_links()

@@ -37,8 +37,8 @@ class Fired:
     @property
     def per_hour(self) -> str:
         """The mean of the day."""
-        a_hour = self.times * 3600 / DAY
-        return formats.number(a_hour, 1 if 0 < a_hour < 10 else 0)
+        mean = self.times * 3600 / DAY
+        return f"<{formats.number(0.1, 1)}" if 0 < mean < 0.1 else formats.number(mean, 1 if 0 < mean < 10 else 0)
 
     @property
     def in_words(self) -> str:

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from cacheadmin import doctor
+from cacheadmin import browser, doctor
 from cacheadmin.admin import formats
 from cacheadmin.admin.pages import Crumb, Note, Page, count_beside
 
@@ -85,8 +85,12 @@ class Health(Page):
     http_method_names = ["get", "head", "post"]
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        """Show what this process' checks found last."""
+        """Show what this process' checks found last; anew if a server went away or came back since."""
         report = doctor.latest(KEPT_SECONDS)
+        was_away = any(finding.check == SAID_BY_THE_FRAME for finding in report.findings)
+        is_told = all(check.id != SAID_BY_THE_FRAME for check in report.silenced)
+        if is_told and was_away != bool(browser.away()):
+            report = doctor.latest(0)
         return self.render(
             _("Health"),
             crumbs=[Crumb(_("Health"))],

@@ -165,6 +165,7 @@ class Invalidate(Page):
             typed=typed,
             token=token,
             strip=self._strip(targets, blast, lines),
+            is_counted=blast is not None,
             lines=lines[:TOP],
             rest=_rest(lines[TOP:]),
             shows_tenants=len({line.tenant for line in lines}) > 1,
