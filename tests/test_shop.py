@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
+import cacheadmin
 from cacheadmin.functions import registry
 from cacheadmin.rules import validate
 from cacheadmin.tenancy import EVERYONE
@@ -172,6 +173,13 @@ class TestTenancy:
         ]
 
 
+def test_the_shop_uses_every_decorator_every_helper_and_the_tag():
+    sources = "".join(path.read_text() for path in SHOP.rglob("*") if path.suffix in (".py", ".html"))
+    uses = [f"{name}(" for name in cacheadmin.__all__ if name.startswith(("cache_", "get_"))]
+    assert len(uses) == 12
+    assert [use for use in (*uses, "{% load cacheadmin") if use not in sources] == []
+
+
 @pytest.mark.usefixtures("shops")
 class TestPages:
     @pytest.mark.parametrize("name", ["ruby", "admin", None])
@@ -231,6 +239,7 @@ class TestPages:
 GROUPS_WITHOUT_FUNCTION = {
     "dashboard",
     "gold_rate",
+    "gold_rate_range",
     "product_list",
     "purchase_orders",
     "repair_orders",

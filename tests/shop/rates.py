@@ -6,7 +6,13 @@ from django.db.models import Avg, Max, Min
 from django.db.models.functions import TruncWeek
 from django.utils import timezone
 
-from cacheadmin import cache_gold_rate, cache_query_result, get_cached_gold_rate
+from cacheadmin import (
+    cache_gold_rate,
+    cache_query_result,
+    get_cache_key,
+    get_cached_gold_rate,
+    get_or_set_cache,
+)
 
 from .models import GoldRate
 from .outcomes import costly, note, timed
@@ -34,6 +40,17 @@ def gold_rate_history(karat=24, days=365):
         .annotate(low=Min("price_per_gram"), mean=Avg("price_per_gram"), high=Max("price_per_gram"))
         .order_by("week")
     )
+
+
+def gold_range(days=30):
+    """Return the lowest and highest rate of the last days, under a shared key that the shop makes itself."""
+
+    def lowest_and_highest():
+        costly("gold_rate_range")
+        recent = GoldRate.objects.filter(karat=24, created_at__gte=timezone.now() - timedelta(days=days))
+        return recent.aggregate(low=Min("price_per_gram"), high=Max("price_per_gram"))
+
+    return get_or_set_cache(get_cache_key("gold_rate_range", days=days), lowest_and_highest, timeout=600)
 
 
 def gold_ticker():

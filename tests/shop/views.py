@@ -132,6 +132,7 @@ def gold_page(request):
     history = rates.gold_rate_history()
     context = {
         "rates": rates.latest_gold_rates(),
+        "month": rates.gold_range(days=30),
         "history": history,
         "low": min((week["low"] for week in history), default=0),
         "high": max((week["high"] for week in history), default=0),
