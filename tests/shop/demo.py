@@ -8,6 +8,7 @@ names another cache server; of that one, databases 0 to 3 are used.
 import argparse
 import os
 import secrets
+import shlex
 import signal
 import sys
 import tempfile
@@ -31,6 +32,7 @@ LOGINS = """
   ruby / ruby     runs Ruby & Co: may see, invalidate and warm its cache
   gold / gold     works for Gold & Sons: may only look (opale, karat and lapis likewise)
 
+  Commands: sh {directory}/manage cache_stats
   Metrics for Prometheus: {url}metrics
   Logs and data: {directory}; traffic.log has the p50 and p95 of each kind of visit, `make measure` of each page
   Ctrl-C stops everything."""
@@ -83,6 +85,7 @@ def run(options):
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cacheadmin-demo-")))
         redis_url = stack.enter_context(server_from_environment())
         env = environment(options, directory, redis_url)
+        write_manage(env, directory)
         print("Creating the shops ...", flush=True)
         manage(env, directory, "migrate", "--verbosity", "0")
         manage(env, directory, "seed_shop", "--scale", str(options.scale))
@@ -120,6 +123,13 @@ def environment(options, directory, redis_url):
         "SHOP_SECRET_KEY": secrets.token_urlsafe(40),
         "SHOP_SLOW_MS": str(options.slow_ms),
     }
+
+
+def write_manage(env, directory):
+    """Write a script that does what `manage.py` does on a site, with the settings of this demo."""
+    names = ("DJANGO_SETTINGS_MODULE", "PYTHONPATH", "REDIS_URL", "SHOP_DB", "SHOP_DEMO", "SHOP_SECRET_KEY")
+    exports = [f"export {name}={shlex.quote(env[name])}" for name in names]
+    (directory / "manage").write_text("\n".join([*exports, f'exec {shlex.quote(sys.executable)} -m shop "$@"', ""]))
 
 
 def web_command(options, port):

@@ -4,6 +4,7 @@
 Prints one line a step. Exit code 0 when all steps held, else 1.
 """
 
+import json
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from .browser import Browser
 from .processes import running
 
 ADDRESS = re.compile(rb"http://127\.0\.0\.1:\d+/")
+MANAGE = re.compile(r"sh (\S+/manage) ")
 ITEM = re.compile(r'data-sku="([^"]+)">.*?/items/(\d+)/', re.DOTALL)
 SMALL = ("--port", "0", "--scale", "0.2", "--rate", "3", "--slow-ms", "20")
 START_SECONDS = 90
@@ -38,7 +40,7 @@ def main():
             (["make", "demo", f"ARGS={' '.join(SMALL)}"], look, signal.SIGKILL, None),
         ):
             with tempfile.TemporaryDirectory(prefix="cacheadmin-smoke-") as directory, Demo(command, directory) as demo:
-                steps(demo.url)
+                steps(demo)
                 demo.stop(number, code)
     except Failed as failure:
         print(f"FAILED  {failure}", flush=True)
@@ -85,6 +87,7 @@ class Demo:
             output += self.process.stdout.read() or b""
             # The traffic's process is started before the last line is printed.
             if b"Ctrl-C" in output:
+                self.manage = MANAGE.search(output.decode())[1]
                 return ADDRESS.search(output)[0].decode()
             if self.process.poll() is not None:
                 break
@@ -140,8 +143,9 @@ def alive(pids):
     return pids & {process.pid for process in running()}
 
 
-def use(url):
-    """Be a visitor, then ruby, then admin."""
+def use(demo):
+    """Be a visitor, then ruby, then admin, then somebody at a terminal."""
+    url = demo.url
     visitor, ruby, admin = Browser(url), Browser(url), Browser(url)
     visitor.get("/")
     expect(visitor.status == 200 and "Ruby &amp; Co" in visitor.text, "a visitor sees the shops", visitor.status)
@@ -154,11 +158,12 @@ def use(url):
     log_in(admin, "admin")
     see_console(admin, ruby)
     see_metrics(visitor)
+    run_command(demo.manage)
 
 
-def look(url):
+def look(demo):
     """See that another demo works as well."""
-    visitor = Browser(url)
+    visitor = Browser(demo.url)
     visitor.get("/shops/opale/")
     expect(visitor.status == 200, "a visitor sees a shop's dashboard", visitor.status)
 
@@ -268,6 +273,14 @@ def see_console(admin, ruby):
     for name, browser in (("admin", admin), ("ruby", ruby)):
         browser.get("/admin/cacheadmin/console/")
         expect(browser.status == 200, f"{name} opens the cache console", f"{browser.status} {browser.text[:500]}")
+
+
+def run_command(manage):
+    """Ask for a tenant's groups as the tutorial does."""
+    command = ["sh", manage, "cache_browse", "groups", "--tenant", "1", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    groups = {group["group"] for group in json.loads(done.stdout)["groups"]} if done.returncode == 0 else set()
+    expect("inventory_list" in groups, "a command of the demo lists Ruby's groups", done.stderr or done.stdout)
 
 
 def see_metrics(visitor):
