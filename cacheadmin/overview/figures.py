@@ -9,6 +9,7 @@ from typing import Final
 
 from ..stats import INDEX, LATENCY_BOUNDS_US, MISS_REASONS
 from ..stats.history import Numbers
+from ..stats.layout import added
 
 _HIT, _STALE, _MISS = INDEX["hit"], INDEX["stale"], INDEX["miss"]
 _BYPASSED, _ERROR = INDEX["bypassed"], INDEX["error"]
@@ -93,7 +94,7 @@ def total(some: Iterable[Numbers]) -> Numbers | None:
     """Add counts up; None if there are none."""
     found: Numbers | None = None
     for numbers in some:
-        found = numbers if found is None else [a + b for a, b in zip(found, numbers, strict=True)]
+        found = numbers if found is None else added(found, numbers)
     return found
 
 

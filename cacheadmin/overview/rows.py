@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 from ..stats import EVERY_TENANT, OTHER
 from ..stats.history import Buckets, DroppedLine, Later, Numbers, Reader
 from ..stats.history import Group as Group
-from ..stats.layout import DAY, MINUTE, TEN_MINUTES, starts
+from ..stats.layout import DAY, MINUTE, TEN_MINUTES, added, starts
 from ..tenancy import Everyone
 from .figures import Figures, figures, hit_ratio, median_of, total
 from .ranges import DEFAULT_RANGE, RANGES, Range, Span
@@ -32,7 +32,7 @@ def fold(buckets: Mapping[int, Mapping[K, Numbers]], key: Callable[[K], N | None
             new = key(name)
             if new is not None:
                 known = into.get(new)
-                into[new] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+                into[new] = numbers if known is None else added(known, numbers)
     return found
 
 

@@ -21,6 +21,7 @@ from .layout import (
     TENANTS,
     TOTALS,
     Kind,
+    added,
     born_key,
     bucket_key,
     marks_key,
@@ -300,4 +301,4 @@ def _pairs(reply: Any) -> Iterable[tuple[str, bytes]]:
 
 def _add(into: dict[Any, Numbers], key: Any, numbers: Numbers) -> None:
     known = into.get(key)
-    into[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+    into[key] = numbers if known is None else added(known, numbers)

