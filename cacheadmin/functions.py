@@ -75,7 +75,37 @@ def made_tags(tags: Iterable[Any], name: str) -> tuple[str, ...]:
     return made
 
 
-class CachedFunction(Generic[P, R]):
+class Cached:
+    """What cached functions and cached views have in common."""
+
+    alias: str
+    group: str
+    function: Callable[..., Any]
+    is_async: bool
+    _options: Options | None
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind like a function does, so that methods can be decorated."""
+        if instance is None:
+            return self
+        bound = functools.partial(cast(Callable[..., Any], self), instance)
+        return markcoroutinefunction(bound) if self.is_async else bound
+
+    def __reduce__(self) -> str:
+        """Pickle, and copy, as a function does: by its name."""
+        return self.function.__qualname__
+
+    def invalidate_all(self, tenant: Any = None) -> Invalidation:
+        """Invalidate the whole group, of one tenant or (None) of all and of shared data."""
+        whose = ALL if tenant is None else tenant_text(tenant)
+        return invalidation.request([Target("group", self.group, whose, self.alias)])
+
+    def forget_options(self) -> None:
+        """Look the settings up again (they changed in a test)."""
+        self._options = None
+
+
+class CachedFunction(Cached, Generic[P, R]):
     """
     A function whose results are cached; call it as before.
 
@@ -152,10 +182,6 @@ class CachedFunction(Generic[P, R]):
             )
         return self._options
 
-    def forget_options(self) -> None:
-        """Look the settings up again (they changed in a test)."""
-        self._options = None
-
     def _tenant(self, bound: Mapping[str, Any]) -> str | None:
         if self.tenant_parameter is not None:
             try:
@@ -214,13 +240,6 @@ class CachedFunction(Generic[P, R]):
         call = self._call(args, kwargs)
         return cast(R, get_async(call) if self.is_async else get(call))
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind like a function does, so that methods can be decorated."""
-        if instance is None:
-            return self
-        bound = functools.partial(self, instance)
-        return markcoroutinefunction(bound) if self.is_async else bound
-
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of a call as other helpers take it. Cost: none."""
         entry = self.entry(*args, **kwargs)
@@ -258,11 +277,6 @@ class CachedFunction(Generic[P, R]):
         key = logical(None, self.group, entry.member)
         return invalidation.request([Target("key", key, entry.group.place.tenant, self.alias)])
 
-    def invalidate_all(self, tenant: Any = None) -> Invalidation:
-        """Invalidate the whole group of this function, of one tenant or (None) of all and of shared data."""
-        whose = ALL if tenant is None else tenant_text(tenant)
-        return invalidation.request([Target("group", self.group, whose, self.alias)])
-
     def warm_calls(self, tenant: str | None) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
         """Yield the arguments to warm for a tenant, the tenant's own argument put in."""
         if self.warm_with is None:
@@ -282,10 +296,6 @@ class CachedFunction(Generic[P, R]):
                 kwargs.update(zip(names, args, strict=False))
                 args = ()
             yield args, kwargs
-
-    def __reduce__(self) -> str:
-        """Pickle, and copy, as a function does: by its name."""
-        return self.function.__qualname__
 
     def __repr__(self) -> str:
         return f"<cached {self.name} in {self.alias}>"

@@ -59,6 +59,11 @@ def unescape(part: str) -> str:
         return part
 
 
+def literal_glob(text: str) -> str:
+    """Return a text as a glob that matches only itself (Redis, KEYS)."""
+    return "".join("\\" + char if char in "*?[]\\" else char for char in text)
+
+
 @lru_cache(maxsize=8192)
 def name(part: str, limit: int = NAME_BYTES) -> str:
     """Return `part` escaped, or its digest if that is longer than `limit` bytes."""

@@ -158,7 +158,7 @@ def assert_never_stale(function: CachedFunction[..., R], *args: Any, write: Call
         return value
 
     async def computed_async(*given: Any, **named: Any) -> Any:
-        value = await original(*given, **named)  # type: ignore[misc]
+        value = await original(*given, **named)
         await sync_to_async(overtake, thread_sensitive=True)()
         return value
 

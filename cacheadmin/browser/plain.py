@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cacheadmin import connections
-from cacheadmin.keys import alias_base, logical_tenant
+from cacheadmin.keys import alias_base, literal_glob, logical_tenant
 from cacheadmin.preview import MAX_BYTES
 from cacheadmin.store import RedisStore, store
 
@@ -46,11 +46,6 @@ class PlainPage:
     took: float
 
 
-def _literal(text: str) -> str:
-    """Return a text as a glob that matches only itself (Redis, KEYS)."""
-    return "".join("\\" + char if char in "*?[]\\" else char for char in text)
-
-
 def plain_keys(
     alias: str, tenant: str | None, *, cursor: int = 0, limit: int = 200, seconds: float = SECONDS
 ) -> PlainPage:
@@ -72,7 +67,7 @@ def plain_keys(
     scanned, total = 0, 0
     for _ in range(STEPS):
         reply, total = where.link.call(
-            ("SCAN", cursor, "MATCH", _literal(prefix + below) + "*", "COUNT", SCAN_COUNT), ("DBSIZE",)
+            ("SCAN", cursor, "MATCH", literal_glob(prefix + below) + "*", "COUNT", SCAN_COUNT), ("DBSIZE",)
         ).values
         if isinstance(reply, Exception):
             raise reply

@@ -10,15 +10,12 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.http.response import HttpResponseBase
 
-from cacheadmin import invalidation
-from cacheadmin.functions import check_numbers, given_tags, made_tags, registry, timeout_ms
-from cacheadmin.invalidation import Invalidation
-from cacheadmin.keys import Entry, check_group, digest, fingerprint, tenant_text
+from cacheadmin.functions import Cached, check_numbers, given_tags, made_tags, registry, timeout_ms
+from cacheadmin.keys import Entry, check_group, digest, fingerprint
 from cacheadmin.reading import Call, Options, Pace, attempt, miss, run, run_async
 from cacheadmin.responses.kept import Kept, varies
 from cacheadmin.responses.requests import Whose, asked_for, header_value, left_a_mark, whose_request
 from cacheadmin.store import ABSENT, store
-from cacheadmin.targets import ALL, Target
 
 SAFE_METHODS: Final = ("GET", "HEAD")
 OPTIONS: Final = frozenset(
@@ -26,7 +23,7 @@ OPTIONS: Final = frozenset(
 )
 
 
-class CachedView:
+class CachedView(Cached):
     """A view whose responses are cached; call it as before."""
 
     kind = "view"
@@ -80,22 +77,6 @@ class CachedView:
             self._options = Options(timeout_ms=timeout_ms(self.alias, self.timeout), grace_ms=grace_ms, **given)
         return self._options
 
-    def forget_options(self) -> None:
-        """Look the settings up again (they changed in a test)."""
-        self._options = None
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind like a function does, so that methods of class-based views can be decorated."""
-        if instance is None:
-            return self
-        bound = functools.partial(self, instance)
-        return markcoroutinefunction(bound) if self.is_async else bound
-
-    def invalidate_all(self, tenant: Any = None) -> Invalidation:
-        """Invalidate every response of this view's group, of one tenant or (None) of all."""
-        whose = ALL if tenant is None else tenant_text(tenant)
-        return invalidation.request([Target("group", self.group, whose, self.alias)])
-
     # --- one request ------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -120,10 +101,6 @@ class CachedView:
         if whose is None:
             return await self.function(*args, **kwargs)
         return await _Read(self, request, whose, args, kwargs).answer_async()
-
-    def __reduce__(self) -> str:
-        """Pickle, and copy, as a function does: by its name."""
-        return self.function.__qualname__
 
     def __repr__(self) -> str:
         return f"<cached view {self.name} in {self.alias}>"

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from .. import connections, envelope
 from ..connections import Link
 from ..exceptions import CacheAway
-from ..keys import Group, Parsed, Place, alias_base, logical_tenant, parse
+from ..keys import Group, Parsed, Place, alias_base, literal_glob, logical_tenant, parse
 from ..keys import name as escaped_name
 from ..scripts import script
 
@@ -61,7 +61,7 @@ class Keyspace:
         """Yield the keys of ours of some kinds (`v`, `l`, `f`, `t`, `g`, …), with their parts, page by page."""
         prefix = connections.prefix(self.alias)
         start = alias_base(prefix, self.alias)
-        for page in self.scan(_literal(start) + "*"):
+        for page in self.scan(literal_glob(start) + "*"):
             parsed = ((name, parse(name, prefix, self.alias)) for name in page)
             if wanted := [(name, parts) for name, parts in parsed if parts and parts.kind in kinds]:
                 yield wanted
@@ -75,7 +75,7 @@ class Keyspace:
         prefix = connections.prefix(self.alias) + ":"
         ours = alias_base(prefix[:-1], self.alias)
         below = f"tenant:{logical_tenant(tenant)}:" if tenant else ""
-        for page in self.scan(_literal(prefix + below) + "*"):
+        for page in self.scan(literal_glob(prefix + below) + "*"):
             if found := [(name, name[len(prefix) :]) for name in page if not name.startswith(ours)]:
                 yield found
 
@@ -108,7 +108,7 @@ class Keyspace:
         starts = dict.fromkeys(
             (prefix + ":", alias_base(prefix, self.alias).partition("{")[0])
         )  # `%{}` are escaped in ours
-        return sum(self.unlink(page) for start in starts for page in self.scan(_literal(start) + "*"))
+        return sum(self.unlink(page) for start in starts for page in self.scan(literal_glob(start) + "*"))
 
     # --- reclaiming -------------------------------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Keyspace:
     def scan_asides(self) -> Iterator[tuple[Group, str]]:
         """Yield indexes that were set aside and left there, by a process that ended: (group, name). Cost: a SCAN."""
         prefix = connections.prefix(self.alias)
-        for page in self.scan(_literal(alias_base(prefix, self.alias)) + "*:aside:*"):
+        for page in self.scan(literal_glob(alias_base(prefix, self.alias)) + "*:aside:*"):
             for name in page:
                 parsed = parse(name.rpartition(":aside:")[0], prefix, self.alias)
                 if parsed is not None and parsed.kind == "i" and not parsed.is_digest:
@@ -172,8 +172,3 @@ def _stands_on(name: str, header: envelope.Header | None) -> list[str]:
     if header and isinstance(tags, list) and len(tags) == len(header.epochs) - 2:
         epochs += [f"{base}x:{escaped_name(str(tag))}" for tag in tags]
     return epochs
-
-
-def _literal(text: str) -> str:
-    """Return a text as a glob that matches only itself."""
-    return "".join("\\" + char if char in "*?[]\\" else char for char in text)
