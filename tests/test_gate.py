@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
+import redis
 from django.test import override_settings
 
-from cacheadmin import ABSENT, Target, cache_tenant_query, connections, outbox
+from cacheadmin import ABSENT, Target, cache_tenant_query, connections, invalidate_tenant_cache, outbox
 from cacheadmin.connections import Gate, link
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.models import Intent
@@ -73,7 +75,7 @@ def test_without_draining_the_old_value_would_be_read(server, tenant) -> None:
         outage(server, tenant)
         assert "old" in {name(tenant.pk) for _ in range(3)}
     finally:
-        connections.on_reopen(reopening.reopen)
+        connections.on_reopen(reopening.reopen, reopening.watch)
 
 
 def test_writers_deliver_while_the_gate_is_half_open(server, tenant) -> None:
@@ -132,3 +134,38 @@ def test_slow_server_is_left_alone(server, tenant) -> None:
             break
     assert link("query").gate is Gate.SHUT
     assert name(tenant.pk) == "old"
+
+
+def test_a_server_that_was_found_away_is_probed_and_drained_though_nobody_asks_for_anything(
+    server, tenant, monkeypatch
+) -> None:
+    """Threads are used outside of tests only; this is what they do there."""
+    monkeypatch.setattr(reopening, "_may_have_threads", lambda: True)
+    drained = threading.Event()
+    monkeypatch.setattr(reopening, "drain", lambda *asked: outbox.drain(*asked) and (drained.set() or True))
+    assert name(tenant.pk) == "old"
+    server.pause()
+    try:
+        rename(tenant, "new")
+        assert link("query").gate is Gate.SHUT
+        assert any(thread.name == "cacheadmin-reopen" for thread in threading.enumerate())
+    finally:
+        server.resume()
+    assert drained.wait(10)
+    ended = [thread for thread in threading.enumerate() if thread.name == "cacheadmin-reopen"]
+    for thread in ended:
+        thread.join(10)
+    assert link("query").gate is Gate.UP
+    assert name.peek(tenant.pk) is ABSENT
+
+
+def test_a_server_that_has_become_a_replica_counts_as_away(server, tenant) -> None:
+    assert name(tenant.pk) == "old"
+    link("query").call(("PING",))  # its identity has just been asked for
+    with redis.Redis.from_url(server.url_for(1)) as other:
+        other.execute_command("REPLICAOF", "127.0.0.1", 1)
+        try:
+            told = invalidate_tenant_cache(tenant.pk, alias="query")
+            assert (told.state, link("query").gate) == ("waiting", Gate.SHUT)
+        finally:
+            other.execute_command("REPLICAOF", "NO", "ONE")

@@ -3,7 +3,7 @@
 They never share django-redis' pools: those are cached by URL alone, with the timeouts of whichever alias came first.
 """
 
-from .gates import Gate, Gated, on_reopen
+from .gates import Gate, Gated, half_a_pause, on_reopen
 from .lines import AWAY, NO_IDENTITY, NotMaster, Replies, identity_of, packed
 from .links import Link, forget_links, link, prefix
 from .urls import server_url
@@ -17,6 +17,7 @@ __all__ = [
     "NotMaster",
     "Replies",
     "forget_links",
+    "half_a_pause",
     "identity_of",
     "link",
     "on_reopen",

@@ -32,6 +32,11 @@ def _soon(now: float) -> float:
     return now + config().retry_seconds * random.uniform(0.75, 1.0)
 
 
+def half_a_pause() -> float:
+    """Return about half of `RETRY_SECONDS`, another part of it for each process."""
+    return config().retry_seconds * random.uniform(0.3, 0.5)
+
+
 class Gate(enum.IntEnum):
     """How far a process trusts a server."""
 
@@ -68,12 +73,18 @@ def host_of(kwargs: dict[str, Any]) -> Host:
 
 Reopener = Callable[["Gated"], None]
 _reopener: Reopener | None = None
+_watcher: Reopener | None = None
 
 
-def on_reopen(reopener: Reopener | None) -> None:
-    """Set who reopens a link: `reopener(link)` calls `link.reopen(drain)`, here or in a thread of its own."""
-    global _reopener
-    _reopener = reopener
+def on_reopen(reopener: Reopener | None, watcher: Reopener | None = None) -> None:
+    """
+    Set who reopens a link: `reopener(link)` calls `link.reopen(drain)`, here or in a thread of its own.
+
+    `watcher(link)` is called when a server was just found away, by whoever found it: it returns at once, and has the
+    server probed until it answers. So nobody has to ask for anything before what waits is delivered.
+    """
+    global _reopener, _watcher
+    _reopener, _watcher = reopener, watcher
 
 
 class Gated(ABC):
@@ -96,7 +107,13 @@ class Gated(ABC):
 
     @abstractmethod
     def _is_answered(self, seconds: float | None = None) -> bool:
-        """Ask the server for a sign of life. Cost: 2 round trips, or the timeout; `seconds` instead of the alias'."""
+        """
+        Ask the server for a sign of life.
+
+        `seconds` to listen instead of the alias' timeout; after half of them it is asked once more, because a packet
+        that was lost on the way is not sent again before a second has passed.
+        Cost:    2 round trips, or the timeout.
+        """
 
     @abstractmethod
     def forget_lines(self) -> None:
@@ -131,27 +148,37 @@ class Gated(ABC):
     def _failed(self, error: BaseException) -> CacheAway:
         self.failure = error
         why = type(error).__name__
-        self._shut(why)
+        is_news = self._shut(why)
         if isinstance(error, AWAY) and not isinstance(error, _OF_THE_ALIAS):
             self._host.retry_at = self._retry_at
             for other in self._siblings():
                 other._shut(why)
         else:
             self._host.retry_at = 0.0  # what is wrong with this alias alone holds no other up
+        if is_news and _watcher is not None:
+            _watcher(self)  # one for all at this server: the others were shut above
         return CacheAway(f"The cache server of alias {self.alias!r} does not answer: {why}.")
 
     def _siblings(self) -> list[Gated]:
         """Return the other links in use to the same server."""
         return [link for link in tuple(known.values()) if link is not self and link._host is self._host]
 
-    def _shut(self, why: str) -> None:
+    def _shut(self, why: str) -> bool:
+        """Leave the server alone; return whether it was not already."""
         with self._lock:
             self._retry_at = _soon(time.monotonic())
             self._mean_ms = 0.0
-            if self._gate is not Gate.SHUT:
+            is_news = self._gate is not Gate.SHUT
+            if is_news:
                 self._gate, self._away_since = Gate.SHUT, time.time()
                 logger.warning("The cache server of alias %r does not answer (%s).", self.alias, why)
         self.forget_lines()
+        return is_news
+
+    @property
+    def is_used(self) -> bool:
+        """Whether this is still the link of its alias: settings may have changed."""
+        return known.get(self.alias) is self
 
     def _pass(self, *, entries: bool) -> None:
         """Go through the gate, reopening it if it is time to. Raises: CacheSkipped."""
@@ -201,18 +228,18 @@ class Gated(ABC):
 
     def _is_answered_in_time(self) -> bool:
         """
-        Probe until the server answers or this link is not used any more: once a second, listening meanwhile.
+        Probe until the server answers or this link is not used any more: each probe listens for a second.
 
         A server that was hung answers the probe that waits in its socket the moment it goes on. What fails at once is
-        tried a little sooner again, so that nobody is kept from reading for a second after it is back.
+        tried again after half that time. So what waits is delivered well within a second after the server is back.
         """
-        while known.get(self.alias) is self:
+        while self.is_used:
             pause = config().retry_seconds
             began = time.monotonic()
             self._retry_at = self._host.retry_at = began + 2 * pause  # nobody else need try
             if self._is_answered(pause):
                 return True
-            time.sleep(max(0.0, began + pause * random.uniform(0.4, 0.7) - time.monotonic()))
+            time.sleep(max(0.0, began + half_a_pause() - time.monotonic()))
         return False
 
     def _took(self, ms: float) -> None:

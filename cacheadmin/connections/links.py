@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from functools import cached_property
-from typing import cast
+from typing import Final, cast
 
 import redis
 from django.core.cache import caches
@@ -19,10 +19,12 @@ from ..exceptions import CacheSkipped
 from . import gates
 from .gates import Gate, Gated
 from .lending import Lent
-from .lines import AWAY, Command, Line, Replies
+from .lines import AWAY, NOT_MASTER, Command, Line, Replies
 from .urls import connection_options, server_url
 
 logger = logging.getLogger("cacheadmin")
+
+_TIMEOUTS: Final = (redis.TimeoutError, TimeoutError)
 
 
 class Link(Gated):
@@ -96,9 +98,9 @@ class Link(Gated):
             return self._call_new(commands)
         try:
             replies = self._exchange(line, commands)
-        except AWAY as error:
+        except (*AWAY, *NOT_MASTER) as error:
             line.close()
-            if not again or isinstance(error, (redis.TimeoutError, TimeoutError)):
+            if not again or isinstance(error, _TIMEOUTS):
                 raise self._failed(error) from error
             return self._call_new(commands)
         except BaseException:
@@ -129,26 +131,30 @@ class Link(Gated):
 
     def _is_answered(self, seconds: float | None = None) -> bool:
         """Ask the server for a sign of life, on a connection of its own. Cost: 2 round trips, or the timeout."""
-        kwargs = self.pool.connection_kwargs
+        kwargs, tries = self.pool.connection_kwargs, 1
         if seconds is not None:
-            kwargs = kwargs | {"socket_timeout": seconds, "socket_connect_timeout": seconds}
-        line = Line(self.pool.connection_class(**kwargs))
-        try:
-            line.connection.connect()
-            self._saw(line.identify())
-            self._exchange(line, (("PING",),))
-        except (*AWAY, RedisError) as error:
-            line.close()
-            logger.debug("A probe was not answered: %s", self._failed(error))
-            return False
-        except BaseException:
-            line.close()
-            raise
-        if seconds is None:
-            self._idle.append(line)
-        else:
-            line.close()  # it waits longer than a caller may
-        return True
+            tries = 2
+            kwargs = kwargs | {"socket_timeout": seconds / tries, "socket_connect_timeout": seconds / tries}
+        while True:
+            line, tries = Line(self.pool.connection_class(**kwargs)), tries - 1
+            try:
+                line.connection.connect()
+                self._saw(line.identify())
+                self._exchange(line, (("PING",),))
+            except (*AWAY, RedisError) as error:
+                line.close()
+                if tries and isinstance(error, _TIMEOUTS):
+                    continue
+                logger.debug("A probe was not answered: %s", self._failed(error))
+                return False
+            except BaseException:
+                line.close()
+                raise
+            if seconds is None:
+                self._idle.append(line)
+            else:
+                line.close()  # it waits longer than a caller may
+            return True
 
 
 # --- the links of this process --------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +16,7 @@ from django.db import connections
 
 from cacheadmin import transactions
 from cacheadmin.conf import in_tests
-from cacheadmin.connections import Gated, on_reopen
+from cacheadmin.connections import Gated, half_a_pause, on_reopen
 from cacheadmin.outbox import delivery, relay, rows
 from cacheadmin.outbox.rows import Delivery
 from cacheadmin.targets import Target
@@ -43,15 +44,28 @@ def reopen(link: Gated) -> None:
     Where there can be no thread (tests, a database in memory) it is done at once, but never inside a transaction,
     which might not see the rows of others.
     """
-    if in_tests() or any(_is_in_memory(alias) for alias in connections):
-        if not transactions.is_open():
-            link.reopen(drain)
-        return
+    if _may_have_threads():
+        _start(link, 0.0)
+    elif not transactions.is_open():
+        link.reopen(drain)
+
+
+def watch(link: Gated) -> None:
+    """Have a server that was just found away probed from now on, until it answers, and drained then."""
+    if _may_have_threads():
+        _start(link, half_a_pause())  # every process found it away at this moment
+
+
+def _may_have_threads() -> bool:
+    return not in_tests() and not any(_is_in_memory(alias) for alias in connections)
+
+
+def _start(link: Gated, in_seconds: float) -> None:
     with _lock:
         if link.alias in _busy:
             return
         _busy.add(link.alias)
-    threading.Thread(target=_reopen, args=(link,), name="cacheadmin-reopen", daemon=True).start()
+    threading.Thread(target=_reopen, args=(link, in_seconds), name="cacheadmin-reopen", daemon=True).start()
 
 
 def _is_in_memory(alias: str) -> bool:
@@ -59,10 +73,14 @@ def _is_in_memory(alias: str) -> bool:
     return connection.vendor == "sqlite" and bool(getattr(connection, "is_in_memory_db", bool)())
 
 
-def _reopen(link: Gated) -> None:
+def _reopen(link: Gated, in_seconds: float) -> None:
     try:
-        if link.reopen(drain, patiently=True):
-            relay.wake(at_once=True)  # it marks the rows now, not when its pause has ended
+        time.sleep(in_seconds)
+        while link.is_used and not link.reopen(drain, patiently=True):
+            if not link.is_away:
+                break  # it answers, but the database does not: whoever reads next tries again
+            time.sleep(half_a_pause())
+        relay.wake(at_once=True)  # it marks the rows now, not when its pause has ended
     except Exception:
         logger.exception("The cache server of alias %r cannot be trusted again yet.", link.alias)
     finally:
@@ -94,4 +112,4 @@ def drain(alias: str, has_changed: bool) -> bool:
     return result is not None and result.is_done
 
 
-on_reopen(reopen)
+on_reopen(reopen, watch)

@@ -37,6 +37,10 @@ PAUSE_SECONDS = 0.004
 TIMEOUT_MS = 100
 MOST_ADDED_MS = 1.0
 LONGEST_BACKLOG_SECONDS = 90
+MOST_OVERTAKEN = 5
+"""Calls of other threads that had passed the gate, and were not sent yet, when it was shut."""
+MOST_LAG_MS = 5_000
+"""A second is aimed at, and printed; a machine that is busy itself may be late besides."""
 
 
 class Written:
@@ -59,8 +63,10 @@ class Attempts:
 
     connects = 0
     timed_out = 0
+    pressed_on = 0
+    """Calls that were sent to a server of which this process knew that it does not answer."""
     drained: ClassVar[dict[str, float]] = {}
-    """Alias -> when all that waited was delivered to it last."""
+    """Alias -> when all that waited in the outage of the moment was delivered to it."""
 
 
 def outage(asked: Asked) -> Outcome:
@@ -86,10 +92,14 @@ def outage(asked: Asked) -> Outcome:
             with broken(proxy, server, mode):
                 without_a_server(chance, outcome, mode, added)
                 waiting = list(Intent.objects.filter(state=Intent.State.PENDING).values_list("pk", flat=True))
+                Attempts.drained.clear()
             back_at, mended = timezone.now(), time.monotonic()
             until_nothing_waits(outcome, mode)
             if waiting:
-                lags += [1000 * max([0.0, *(at - mended for at in Attempts.drained.values())])] * len(waiting)
+                late = 1000 * max([0.0, *(at - mended for at in Attempts.drained.values())])
+                lags += [late] * len(waiting)
+                if late > MOST_LAG_MS:
+                    outcome.violate("late", f"back after it was {mode}: what waited was delivered after {late:.0f} ms")
             done = Intent.objects.filter(pk__in=waiting, delivered_at__isnull=False)
             marked += [1000 * (at - back_at).total_seconds() for at in done.values_list("delivered_at", flat=True)]
             judge(outcome, dict.fromkeys(TENANTS, f"the server was {mode}"))
@@ -122,8 +132,8 @@ def sum_up(outcome: Outcome, added: list[float], lags: dict[str, list[float]]) -
 
 
 def count_attempts() -> None:
-    """Count connections, and what failed for want of an answer in time."""
-    connect, failed = AbstractConnection.connect, Link._failed
+    """Count connections, what failed for want of an answer in time, and what the breaker let through."""
+    connect, failed, call = AbstractConnection.connect, Link._failed, Link._call
 
     def counted(self: Any) -> None:
         Attempts.connects += 1
@@ -133,7 +143,11 @@ def count_attempts() -> None:
         Attempts.timed_out += isinstance(error, (redis.TimeoutError, TimeoutError))
         return failed(self, error)
 
-    AbstractConnection.connect, Link._failed = counted, noted
+    def watched(self: Link, *told: Any) -> Any:
+        Attempts.pressed_on += self.is_away
+        return call(self, *told)
+
+    AbstractConnection.connect, Link._failed, Link._call = counted, noted, watched
 
 
 def write_while_draining(chance: random.Random, other: ThreadPoolExecutor) -> None:
@@ -148,7 +162,7 @@ def write_while_draining(chance: random.Random, other: ThreadPoolExecutor) -> No
     def then_write(alias: str, has_changed: bool) -> bool:
         is_drained = drain(alias, has_changed)
         if is_drained:
-            Attempts.drained[alias] = time.monotonic()
+            Attempts.drained.setdefault(alias, time.monotonic())
         if alias == "query":
             other.submit(write).result()
         return is_drained
@@ -192,6 +206,7 @@ def plain(tenant: int) -> None:
 def without_a_server(chance: random.Random, outcome: Outcome, mode: str, added: list[float]) -> None:
     """Read and write on: all works, with what is committed, and hardly a call waits in vain."""
     begun, connects, timed_out = time.monotonic(), Attempts.connects, Attempts.timed_out
+    pressed_on = Attempts.pressed_on
     ends_at = begun + chance.uniform(*OUTAGE_SECONDS)
     while time.monotonic() < ends_at:
         what = chance.random()
@@ -218,6 +233,9 @@ def without_a_server(chance: random.Random, outcome: Outcome, mode: str, added: 
     outcome.count("outage_seconds", round(seconds, 1))
     outcome.count("connects", Attempts.connects - connects)
     outcome.count("timed_out", vain := Attempts.timed_out - timed_out)
+    outcome.count("pressed_on", pressed_on := Attempts.pressed_on - pressed_on)
+    if pressed_on > MOST_OVERTAKEN:
+        outcome.violate("pressed", f"{mode}: {pressed_on} calls went to a server that was known to be away")
     # At most one a second is aimed at, and printed. A machine that is busy itself may be late besides.
     if vain > 6 + 2 * seconds:
         outcome.violate("too_slow", f"{mode}: {vain} calls waited in vain within {seconds:.1f} s")

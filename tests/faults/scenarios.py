@@ -122,7 +122,7 @@ ALL = (
         _of("outages", "outage"),
         short=5,
         long=100,
-        must=("lost", "stale", "failed_writes", "exceptions", "too_slow", "storm"),
+        must=("lost", "stale", "failed_writes", "exceptions", "pressed", "too_slow", "storm", "late"),
         watches=("what_waits", "breaker", "drain_before_reading", "half_before_draining"),
     ),
     Scenario(
