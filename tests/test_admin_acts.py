@@ -385,6 +385,23 @@ def test_clearing_an_alias_takes_its_name_and_only_its_keys(admin, filled, redis
     assert LogEntry.objects.count() == 1
 
 
+@pytest.mark.parametrize(
+    ("pace", "per_second"), [("slow", 2.0), ("normal", 20.0), ("fast", None), ("", None), ("x", None)]
+)
+def test_a_person_chooses_the_pace_of_warming(admin, ruby, monkeypatch, pace, per_second):
+    asked, run = [], runs.warming.run
+
+    def note(steps, **options):
+        asked.append(options["per_second"])
+        return run([], **options)
+
+    monkeypatch.setattr(runs.warming, "run", note)
+    scope = scope_of(Target("group", "console_stock", ruby, "query"))
+    assert "at most 2 a second" in text_of(admin.get(page("warm", on=scope)))
+    admin.post(page("warm"), {"on": scope, "pace": pace})
+    assert asked == [per_second]
+
+
 @pytest.mark.parametrize("alias", ["", "nope", "query' OR 1=1"])
 def test_only_managed_aliases_can_be_cleared(admin, alias):
     assert admin.get(page("clear"), {"on": alias}).status_code == 404

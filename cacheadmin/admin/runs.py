@@ -42,6 +42,9 @@ SILENT_SECONDS: Final = 60.0
 STEPS_COUNTED: Final = 1000
 """Calls that are counted before a warm run begins; a longer one has no total."""
 
+PACES: Final[dict[str, float | None]] = {"fast": None, "normal": 20.0, "slow": 2.0}
+"""Steps a second at most that a person may choose; None for as many as it can."""
+
 STEPS_KEPT: Final = 20
 FAILURES_KEPT: Final = 20
 
@@ -199,15 +202,15 @@ def forget_silent(older: timedelta = timedelta(minutes=10)) -> int:
     return Activity.objects.filter(pk__in=dead, state=Activity.State.RUNNING).update(state=Activity.State.FAILED)
 
 
-def start_warming(request: HttpRequest, targets: Sequence[Target]) -> Activity:
+def start_warming(request: HttpRequest, targets: Sequence[Target], pace: str = "fast") -> Activity:
     """
-    Begin to warm what some targets name.
+    Begin to warm what some targets name, at one of PACES.
 
     Returns: its line of Activity.
     """
     first = list(islice(steps_for(targets), STEPS_COUNTED + 1))
     is_whole = len(first) <= STEPS_COUNTED
-    work = warm(first if is_whole else steps_for(targets))
+    work = warm(first if is_whole else steps_for(targets), PACES.get(pace))
     total = len(first) if is_whole else None
     tenants, aliases = acts.tenants_of(targets), {target.alias for target in targets}
     alias = (aliases.pop() or "") if len(aliases) == 1 else ""
@@ -227,14 +230,14 @@ def start_warming(request: HttpRequest, targets: Sequence[Target]) -> Activity:
 # --- what runs do ---------------------------------------------------------------------------------------------------
 
 
-def warm(steps: Iterable[warming.Step]) -> Work:
-    """Return the work of warming some calls."""
+def warm(steps: Iterable[warming.Step], per_second: float | None = None) -> Work:
+    """Return the work of warming some calls, at most so many a second."""
 
     def work(teller: Teller) -> None:
         def heard(outcome: warming.Outcome) -> None:
             teller.step(str(outcome.step), outcome.result, outcome.error)
 
-        report = warming.run(steps, stop=teller.stop, on_outcome=heard)
+        report = warming.run(steps, per_second=per_second, stop=teller.stop, on_outcome=heard)
         if report.away:
             raise CacheAdminError(
                 _("The server of alias %(alias)r does not answer; what is done is kept.") % {"alias": report.away}

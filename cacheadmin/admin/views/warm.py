@@ -61,6 +61,7 @@ class Warm(Page):
             button=ngettext("Warm %(n)s entry", "Warm %(n)s entries", len(steps)) % {"n": count},
             back=back_to(self, targets),
             is_away=bool(browser.away()),
+            paces=_paces(),
         )
 
     def post(self, request: HttpRequest) -> HttpResponse:
@@ -69,6 +70,14 @@ class Warm(Page):
         if browser.away():
             acts.warn(request, _("Redis is away. Nothing was warmed; try again when it is back."))
             return HttpResponseRedirect(back_to(self, targets))
-        row = runs.start_warming(request, targets)
+        row = runs.start_warming(request, targets, request.POST.get("pace", ""))
         acts.log(request, row.what)
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", row.pk))
+
+
+def _paces() -> list[tuple[str, str]]:
+    words = {"fast": _("as fast as it goes")}
+    for name, per_second in runs.PACES.items():
+        if per_second is not None:
+            words[name] = _("at most %(n)s a second") % {"n": formats.number(per_second)}
+    return list(words.items())
