@@ -2,9 +2,21 @@
 
 import html
 import re
+import time
 
 import pytest
-from console import calls, client_of, console_rates, console_stock, entry_of, make_shops, page, pages_of, scope_of
+from console import (
+    calls,
+    client_of,
+    console_rates,
+    console_stock,
+    entry_of,
+    make_shops,
+    make_user,
+    page,
+    pages_of,
+    scope_of,
+)
 from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
 from django.core.cache import caches
@@ -274,8 +286,6 @@ def test_recompute_marks_what_differs(admin, ruby):
 
 
 def test_what_differs_is_not_told_to_those_who_may_not_see_values(ruby):
-    from console import make_user
-
     console_stock(ruby, 1, "counts")
     client = make_user("keys", "view_keys", "warm", "see_all_tenants")
     calls.extend(["counts"] * 3)
@@ -383,6 +393,42 @@ def test_clearing_an_alias_takes_its_name_and_only_its_keys(admin, filled, redis
     assert redis.get("somebody-else") == b"1"
     assert browser.groups_of([None]) != []  # shared rates live in another alias
     assert LogEntry.objects.count() == 1
+
+
+def test_clearing_tells_how_far_it_is_and_can_be_stopped(filled, monkeypatch):
+    monkeypatch.setattr(runs, "TELL_SECONDS", 0)
+    for i in range(1500):
+        caches["query"].set(f"letter{i}", i)
+    row = Activity.objects.create(kind="clear", source="user", what="clear", tenants="*", state="running")
+    teller = runs.Teller(row)
+    tell, told = teller.tell, []
+
+    def note(*args, **options):
+        told.append(teller.progress.done)
+        if teller.progress.done > 100:
+            runs.cancel(row)
+        tell(*args, **options)
+
+    monkeypatch.setattr(teller, "tell", note)
+    runs.clear("query", "amira", "")(teller)
+    assert told == sorted(told)
+    assert 100 < told[-1] < 1500
+    assert live(filled) == 0  # the epochs went first
+    row.refresh_from_db()
+    assert (row.state, row.entries) == ("cancelled", told[-1])
+
+
+def test_whoever_may_clear_an_alias_may_stop_it_and_nobody_else(filled):
+    made = {"kind": "clear", "source": "user", "what": "clear", "tenants": "*", "alias": "query", "state": "running"}
+    row = Activity.objects.create(**made, targets=[{"run": {"told_at": time.time()}}])
+    warmer = make_user("warmer", "view_keys", "warm", "see_all_tenants")
+    assert warmer.post(page("run_cancel", row.pk)).status_code == 403
+    assert "Cancel</button>" not in warmer.get(page("run_detail", row.pk)).content.decode()
+    clearer = make_user("clearer", "view_keys", "clear_alias", "see_all_tenants")
+    assert "Cancel</button>" in clearer.get(page("run_detail", row.pk)).content.decode()
+    assert clearer.post(page("run_cancel", row.pk)).status_code == 302
+    row.refresh_from_db()
+    assert row.state == "cancelled"
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ run_detail GET          | L   L   3   4   3   3   3   3   3   3   3   3   3   3 
     POST                | L   L   3   x   3   3   3   3   3   3   3   3   3   3   x   x   x   x   x   x   x   x   x
 data_run GET            | L   L   3   4   3   3   3   3   3   3   3   3   3   3   o   o   o   o   o   4   4   o   o
     POST                | L   L   3   x   3   3   3   3   3   3   3   3   3   3   x   x   x   x   x   x   x   x   x
-run_cancel GET          | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   3   x   3   x   x   x   x   3
+run_cancel GET          | L   L   3   x   3   3   3   3   3   3   3   3   3   3   x   x   x   x   x   x   x   x   x
     POST                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   3   D   3   D   4   4   D   3
 invalidate GET          | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   o   3   3   o   4   4   o   3
     POST                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   D   3   3   D   4   4   D   3

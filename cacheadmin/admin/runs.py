@@ -101,6 +101,14 @@ class Teller:
         self._steps.appendleft(text)
         if error and len(progress.failures) < FAILURES_KEPT:
             progress.failures.append([text, error])
+        self._tell_in_time()
+
+    def count(self, done: int) -> None:
+        """Note that so many more of many small things are done."""
+        self.progress.done += done
+        self._tell_in_time()
+
+    def _tell_in_time(self) -> None:
         if time.monotonic() - self._told >= TELL_SECONDS:
             self.tell()
 
@@ -258,6 +266,10 @@ def clear(alias: str, name: str, reason: str) -> Work:
         teller.step(f"epochs of {alias}", "done" if result.is_done else "failed", result.error)
         where = store(alias)
         if result.is_done and isinstance(where, RedisStore):
-            teller.progress.done = where.clear()
+            teller.progress.done = 0  # from here on keys are counted
+            for count in where.clearing():
+                teller.count(count)
+                if teller.stop.is_set:
+                    return  # what is left is read by nobody, and goes at its timeout
 
     return work

@@ -99,8 +99,12 @@ class Keyspace:
         return gone
 
     def clear(self) -> int:
+        """Delete every key of the alias, by its own prefix. Cost: one SCAN. Returns: how many there were."""
+        return sum(self.clearing())
+
+    def clearing(self) -> Iterator[int]:
         """
-        Delete every key of the alias, by its own prefix. Cost: one SCAN. Returns: how many there were.
+        Delete every key of the alias, page by page; yields how many keys each page had.
 
         One pass is enough: a fill under way stands on an epoch that is gone when the pass ends.
         """
@@ -108,7 +112,8 @@ class Keyspace:
         starts = dict.fromkeys(
             (prefix + ":", alias_base(prefix, self.alias).partition("{")[0])
         )  # `%{}` are escaped in ours
-        return sum(self.unlink(page) for start in starts for page in self.scan(literal_glob(start) + "*"))
+        for start in starts:
+            yield from map(self.unlink, self.scan(literal_glob(start) + "*"))
 
     # --- reclaiming -------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
 from cacheadmin.admin import acts, formats, runs, told
-from cacheadmin.admin.access import Access
+from cacheadmin.admin.access import Access, Permission
 from cacheadmin.admin.pages import Act, Crumb, Page
 from cacheadmin.admin.words import state_word
 from cacheadmin.models import Activity
@@ -67,6 +67,10 @@ def _result(name: str, count: int) -> str:
     return words.get(name, "%(n)s " + name) % {"n": formats.number(count)}
 
 
+def _permission(row: Activity) -> Permission:
+    return "clear_alias" if row.kind == Activity.Kind.CLEAR else "warm"
+
+
 class RunDetail(Page):
     """Progress of a long deed."""
 
@@ -77,13 +81,12 @@ class RunDetail(Page):
         """Show it; its script asks for the rest while it runs."""
         row = find_run(self.access, pk)
         shown = said(row)
-        permission = "clear_alias" if row.kind == Activity.Kind.CLEAR else "warm"
         return self.render(
             capfirst(acts.one_line(told.what_of(row) or str(row))),
             crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(pgettext("a long deed", "Run"))],
             run=row,
             shown=shown,
-            may_cancel=shown["state"] == "running" and permission == "warm" and self.access.may("warm"),
+            may_cancel=shown["state"] == "running" and self.access.may(_permission(row)),
             data_url=self.url("cacheadmin_data_run", pk) if shown["state"] == "running" else "",
         )
 
@@ -92,12 +95,14 @@ class RunCancel(Act):
     """Stop a run; what it has done is kept."""
 
     tab = "activity"
-    needs = ("view_keys", "warm")
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask it to stop."""
+        """Ask it to stop. Whoever may begin such a run may stop it."""
+        if not self.access.may("clear_alias"):
+            self.access.require("warm")
         row = find_run(self.access, pk)
-        if row.kind == Activity.Kind.WARM and runs.cancel(row):
+        self.access.require(_permission(row))
+        if runs.cancel(row):
             acts.inform(request, _("Cancelled. What is done is kept."))
             acts.log(request, f"cancelled: {row.what}")
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", pk))
