@@ -151,6 +151,15 @@ def test_generator_is_refused_and_an_error_is_the_callers_own() -> None:
         assert time.monotonic() - begun < 1
 
 
+@pytest.mark.parametrize("key", ["a:b", "without_scope"])
+def test_coroutine_is_refused_with_what_to_do(key: str) -> None:
+    async def compute() -> int:
+        return 1
+
+    with pytest.raises(UncacheableValue, match="Await it"):
+        get_or_set_cache(key, compute)
+
+
 def test_threads_on_a_cold_key_compute_it_once() -> None:
     asked = Counter()
 

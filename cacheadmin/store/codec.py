@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from io import IOBase
 from typing import Any, Final
 
@@ -21,7 +21,10 @@ _LARGEST: Final = 2**63
 
 
 def refuse_once(value: Any) -> None:
-    """Raise UncacheableValue for what can be read only once."""
+    """Raise UncacheableValue for what can be read only once, and for what is yet to be awaited."""
+    if isinstance(value, Coroutine):
+        value.close()  # nobody else will await it
+        raise UncacheableValue("A coroutine is no value yet. Await it, or decorate the `async def` function itself.")
     if isinstance(value, (Iterator, IOBase)):
         raise UncacheableValue(
             f"A {type(value).__name__} can be read only once, so it cannot be cached. Return a list or bytes of it."
