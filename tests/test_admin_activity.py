@@ -90,9 +90,8 @@ def words(response) -> str:
 
 
 def table(response) -> list[str]:
-    """The table's rows as text, without what only a phone shows."""
-    wide = re.sub(r'<span class="[^"]*cacheadmin-phone">.*?</span>', "", response.content.decode())
-    body = re.search(r"<tbody>(.*?)</tbody>", wide, re.DOTALL)
+    """The table's rows as text."""
+    body = re.search(r"<tbody>(.*?)</tbody>", response.content.decode(), re.DOTALL)
     rows = re.findall(r"<tr>(.*?)</tr>", body[1], re.DOTALL) if body else []
     return [" ".join(re.sub(r"<[^>]+>", " ", found).split()) for found in rows]
 
