@@ -159,7 +159,7 @@ def rank(alias: str) -> int:
     except ValueError as error:
         raise UnknownAlias(
             f"The cache alias {alias!r} is not managed; managed are {', '.join(config().aliases) or 'none'}. "
-            "Add it to CACHES with a Redis backend, or to CACHEADMIN['ALIASES']."
+            "Add it to CACHES with a Redis backend, or to CACHEADMIN['ALIASES'], or name another one with alias=…."
         ) from error
 
 

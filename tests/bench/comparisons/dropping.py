@@ -72,9 +72,7 @@ def drops(bench: Bench, *, quick: bool) -> list[Table]:
             by_page[label].append(shot)
         for label, shot in _drops(bench, list(by_drop), rounds).items():
             by_drop[label].append(shot)
-        with bench.commands() as told:
-            bench.workers["cacheadmin"].do(time=1, **{"as": OURS})
-        counted.append(dict(told))
+        counted.append(bench.commands(bench.workers["cacheadmin"], OURS, 1))
     dropped.rows = [(label, *(shot.text() for shot in shots)) for label, shots in by_drop.items()]
     paged.rows = [(label, *(shot.text() for shot in shots)) for label, shots in by_page.items()]
     dropped.text = (

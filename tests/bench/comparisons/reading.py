@@ -62,8 +62,7 @@ def hits(bench: Bench, *, quick: bool) -> list[Table]:
             ),
         ]
         if size == 1_000:
-            with bench.commands() as told:
-                bench.workers["cacheadmin"].do(time=10, **{"as": "**cacheadmin, a function**"})
+            told = bench.commands(bench.workers["cacheadmin"], "**cacheadmin, a function**", 10)
             table.targets += [
                 at_most(f"hit of a function, {label}, × {RAW}", function.ratio, 1.9),
                 exactly("hit: round trips", function.trips, 1),
