@@ -1,8 +1,10 @@
 """`manage.py cache_relay`."""
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -133,21 +135,29 @@ def test_intervals_are_bounded(interval):
         call_command("cache_relay", "--loop", "--interval", interval)
 
 
-@pytest.mark.slow
-def test_the_loop_delivers_as_rows_come_and_ends_cleanly_on_sigterm(tmp_path, fresh_server):
-    server = fresh_server()
+DJANGO = [sys.executable, "-m", "django"]
+
+
+def shop_of_its_own(directory, server):
+    """Make the shop's database in a directory; return the environment of processes that use it and the server."""
     tests = Path(__file__).parent
     environment = os.environ | {
-        "SHOP_DB": str(tmp_path / "shop.sqlite3"),
+        "SHOP_DB": str(directory / "shop.sqlite3"),
         "REDIS_URL": server.url,
         "DJANGO_SETTINGS_MODULE": "shop.settings",
         "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}",
         "PYTHONUNBUFFERED": "1",
     }
-    django = [sys.executable, "-m", "django"]
-    subprocess.run([*django, "migrate", "-v0"], env=environment, check=True, timeout=120)
+    subprocess.run([*DJANGO, "migrate", "-v0"], env=environment, check=True, timeout=120)
+    return environment
+
+
+@pytest.mark.slow
+def test_the_loop_delivers_as_rows_come_and_ends_cleanly_on_sigterm(tmp_path, fresh_server):
+    server = fresh_server()
+    environment = shop_of_its_own(tmp_path, server)
     relay = subprocess.Popen(
-        [*django, "cache_relay", "--loop", "--interval", "0.1"], env=environment, stdout=subprocess.PIPE, text=True
+        [*DJANGO, "cache_relay", "--loop", "--interval", "0.1"], env=environment, stdout=subprocess.PIPE, text=True
     )
     insert = (
         "import django; django.setup()\n"
@@ -168,3 +178,18 @@ def test_the_loop_delivers_as_rows_come_and_ends_cleanly_on_sigterm(tmp_path, fr
     out, _ = relay.communicate(timeout=30)
     assert relay.returncode == 0
     assert out == "Delivered 1 invalidation.\nStopped; what waits stays recorded.\n"
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_right_after_a_write_leaves_no_row_to_others(tmp_path, fresh_server):
+    environment = shop_of_its_own(tmp_path, fresh_server())
+    write = (
+        "import django; django.setup()\n"
+        "from shop.models import Category, Tenant\n"
+        "tenant = Tenant.objects.create(name='Ruby & Co', slug='ruby')\n"
+        "Category.objects.create(tenant=tenant, name='Rings', slug='rings')\n"
+    )
+    subprocess.run([sys.executable, "-c", write], env=environment, check=True, timeout=60)
+    with contextlib.closing(sqlite3.connect(environment["SHOP_DB"])) as database:
+        states = [state for (state,) in database.execute("SELECT state FROM cacheadmin_intent")]
+    assert states == ["done"] * 2

@@ -471,7 +471,9 @@ def test_a_server_that_is_away_is_said_to_be_down(process, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_waits_in_the_outbox_is_exported_by_who_has_the_turn(process):
+def test_what_waits_in_the_outbox_is_exported_and_relayed_by_who_has_the_turn(process, monkeypatch):
+    woken = []
+    monkeypatch.setattr(servers, "wake", lambda **how: woken.append(how))
     connection = connections["default"]
     insert(connection, Delivery((Target("group", "sales", "12", "query"),)), delay=dt.timedelta(seconds=-5))
     worker = process()
@@ -495,6 +497,7 @@ def test_what_waits_in_the_outbox_is_exported_by_who_has_the_turn(process):
     found = exported()
     assert found["cacheadmin_outbox_waiting", "default"] == 1.0
     assert 0.0 <= found["cacheadmin_relay_lag_seconds", "default"] < 60
+    assert woken == [{"at_once": True}]
 
 
 def test_processes_that_keep_off_a_cache_are_counted(monkeypatch):

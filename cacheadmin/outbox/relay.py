@@ -6,6 +6,7 @@ there is no thread: rows are marked at once and `relay_once` is called by hand.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -260,13 +261,13 @@ class Relay:
             self._at_once |= at_once
         self._event.set()
 
-    def stop(self) -> None:
-        """End the thread after what it does now; the next `wake` starts another."""
+    def stop(self, patience: float | None = None) -> None:
+        """End the thread after what it does now, waiting so many seconds at most; the next `wake` starts another."""
         with self._starting:
             thread, self._thread = self._thread, None
         self._event.set()
         if thread is not None:
-            thread.join()
+            thread.join(patience)
 
     def _run(self) -> None:
         pause, relayed_at = RELAY_SECONDS, float("-inf")
@@ -326,6 +327,12 @@ def wake(in_seconds: float = 0.0, *, at_once: bool = False) -> None:
         _thread.wake(in_seconds or OWN_SECONDS, at_once=at_once)
 
 
+def leave() -> None:
+    """Mark what this process has delivered, before it ends: else others would deliver it once more."""
+    _thread.stop(PATIENCE_SECONDS)
+    flush()
+
+
 def reset() -> None:
     """Forget what is remembered in this process (tests)."""
     with _lock:
@@ -334,3 +341,4 @@ def reset() -> None:
 
 
 delivery.set_relay(wake, delivered)
+atexit.register(leave)

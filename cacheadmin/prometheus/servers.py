@@ -16,6 +16,7 @@ from typing import Any, Final
 from django.db import Error, connections
 
 from ..exceptions import CacheAway
+from ..outbox import wake
 from ..outbox.rows import databases, overdue
 from ..stats.agreeing import Turn, more_evicted
 from ..stats.servers import ServerInfo, database, info, servers
@@ -101,7 +102,12 @@ def _export_server(server: str, aliases: tuple[str, ...], found: ServerInfo) -> 
 
 
 def visit() -> None:
-    """Export what waits in the outbox, if it is this process' turn. Cost: one query a database in 15 s, uncounted."""
+    """
+    Export what waits in the outbox, if it is this process' turn, and have it looked after.
+
+    Rows of a process that was killed have nobody else: relays sleep where their own process writes nothing.
+    Cost:    one query a database in 15 s, uncounted.
+    """
     now = time.monotonic()
     if not _speaker.has_turn or now - _speaker.visited < EVERY_SECONDS:
         return
@@ -111,6 +117,8 @@ def visit() -> None:
             waiting = overdue(connections[alias])
             metrics.OUTBOX_WAITING.labels(alias).set(waiting.count)
             metrics.RELAY_LAG.labels(alias).set(waiting.oldest_seconds)
+            if waiting.count:
+                wake(at_once=True)
     except Error as error:
         logger.info("What waits in the outbox is not known: %s", type(error).__name__)
     finally:
