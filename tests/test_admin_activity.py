@@ -433,6 +433,6 @@ def test_the_overviews_few_lines_are_not_all_of_rules(amira, shops) -> None:
     found = timeline.latest(access_of(amira), 0.0, 6)
     assert [line.what for line in found if line.pk] == ["by hand"]
     assert len([line for line in found if line.pk is None]) == 3
-    by_name = {line.who: line for line in summed.folded(summed.by_itself(lines.Wish(access_of(amira)), 0.0))}
+    by_name = {line.who: line for line in summed.by_rule(lines.Wish(access_of(amira)), 0.0)}
     assert (by_name["rule 0"].count, by_name["rule 1"].count) == (11, 10)
     assert set(by_name["rule 1"].tenants) == {str(shop.pk) for shop in shops}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from statistics import median_high
-from typing import Final
+from typing import Final, NamedTuple
 
 from django.utils.translation import gettext as _
 
@@ -41,23 +41,38 @@ def by_itself(wish: Wish, since: float, known: Known | None = None) -> list[Line
 
     Cost:    one round trip, none with `known`; nothing is returned while Redis is away, or where the wish rules it out.
     """
+    sums, marks = _sums(wish, since, known)
+    return [*(_line(deed, some) for deed, some in sums.items()), *marks]
+
+
+def by_rule(wish: Wish, since: float, known: Known | None = None) -> list[Line]:
+    """Return the same, the minutes and tenants of each rule put together; what a relay did for a rule is the rule's."""
+    sums, marks = _sums(wish, since, known)
+    by_name: dict[str, list[_Deed]] = {}
+    for deed in sums:
+        by_name.setdefault(deed.who if deed.source != "code" else "", []).append(deed)
+    return [*(_folded(sorted(deeds, key=lambda deed: deed.at), sums) for deeds in by_name.values()), *marks]
+
+
+def _sums(wish: Wish, since: float, known: Known | None) -> tuple[dict[_Deed, _Sum], list[Line]]:
+    """Return what was invalidated, summed up, and the marks that the wish wants."""
     until = min(wish.until, time.time() + 60)
     since = max(since, until - SUMMED_SECONDS)
     if wish.state not in ("", "done") or wish.source in ("user", "command") or until <= since:
-        return []
+        return {}, []
     try:
         dropped, marks = known or _read(since, until)
     except CacheAway:
-        return []
-    lines = list(_summed(line for line in dropped if _is_wanted(line, wish)))
+        return {}, []
+    sums = _summed(line for line in dropped if since - 60 <= line.at <= until and _is_wanted(line, wish))
     is_narrow = wish.access.is_bound or wish.access.is_restricted
-    if not (wish.tenant or wish.who or wish.source or wish.rules is not None or is_narrow):
-        lines += [
-            Line(mark.at, f"m{mark.kind}", mark.kind, "", _marked(mark.kind, mark.text), tenants=Everyone.EVERYONE)
-            for mark in marks
-            if mark.kind in MARKS
-        ]
-    return [line for line in lines if since - 60 <= line.at <= until]
+    if wish.tenant or wish.who or wish.source or wish.rules is not None or is_narrow:
+        return sums, []
+    return sums, [
+        Line(mark.at, f"m{mark.kind}", mark.kind, "", _marked(mark.kind, mark.text), tenants=Everyone.EVERYONE)
+        for mark in marks
+        if mark.kind in MARKS and since - 60 <= mark.at <= until
+    ]
 
 
 def _read(since: float, until: float) -> Known:
@@ -81,35 +96,72 @@ def _is_wanted(line: DroppedLine, wish: Wish) -> bool:
     return not wish.who or wish.who == line.name
 
 
+class _Deed(NamedTuple):
+    """What one rule, or code, did to one tenant in one minute."""
+
+    at: int
+    source: str
+    name: str
+    tenant: str | None
+
+    @property
+    def who(self) -> str:
+        return "" if self.name == OTHER else self.name
+
+    @property
+    def is_of_all(self) -> bool:
+        return self.tenant in (EVERY_TENANT, OTHER)
+
+
 @dataclass(slots=True)
 class _Sum:
     whats: dict[str, None] = field(default_factory=dict)
     aliases: set[str] = field(default_factory=set)
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        # One deed drops several things in several aliases, each counted; some twice, and tags differ by row.
+        return median_high(self.counts.values())
 
-def _summed(lines: Iterable[DroppedLine]) -> Iterator[Line]:
-    sums: dict[tuple[int, str, str, str | None], _Sum] = {}
+
+def _summed(lines: Iterable[DroppedLine]) -> dict[_Deed, _Sum]:
+    sums: dict[_Deed, _Sum] = {}
     for line in lines:
-        found = sums.setdefault((line.at, line.source, line.name, line.tenant), _Sum())
+        found = sums.setdefault(_Deed(line.at, line.source, line.name, line.tenant), _Sum())
         found.whats[line.what] = None
         found.aliases.add(line.alias)
         found.counts[line.alias, line.what] = found.counts.get((line.alias, line.what), 0) + line.count
-    for (at, source, name, tenant), found in sums.items():
-        digest = blake2b(f"{source}\0{name}\0{tenant}".encode(), digest_size=8).hexdigest()
-        is_all = tenant in (EVERY_TENANT, OTHER)
-        yield Line(
-            at=float(at),
-            key=f"a{digest}",
-            kind="invalidate",
-            source=source,
-            what=_whats(found.whats),
-            who="" if name == OTHER else name,
-            tenants=Everyone.EVERYONE if is_all else (tenant,),
-            targets=tuple(_targets(found.whats, None if is_all else tenant, is_all, found.aliases)),
-            # One deed drops several things in several aliases, each counted; some twice, and tags differ by row.
-            count=median_high(found.counts.values()),
-        )
+    return sums
+
+
+def _line(deed: _Deed, some: _Sum) -> Line:
+    digest = blake2b(f"{deed.source}\0{deed.name}\0{deed.tenant}".encode(), digest_size=8).hexdigest()
+    return Line(
+        at=float(deed.at),
+        key=f"a{digest}",
+        kind="invalidate",
+        source=deed.source,
+        what=_whats(some.whats),
+        who=deed.who,
+        tenants=Everyone.EVERYONE if deed.is_of_all else (deed.tenant,),
+        targets=() if deed.is_of_all else tuple(_targets(some, deed.tenant)),
+        count=some.count,
+    )
+
+
+def _folded(deeds: list[_Deed], sums: dict[_Deed, _Sum]) -> Line:
+    """Return one line for deeds in order of time: thousands a page, of which only the last is put into words."""
+    last = _line(deeds[-1], sums[deeds[-1]])
+    whose = {deed.tenant for deed in deeds if not deed.is_of_all}
+    is_all = any(deed.is_of_all for deed in deeds)
+    return replace(
+        last,
+        tenants=Everyone.EVERYONE if is_all else tuple(sorted(whose, key=str)),
+        targets=last.targets if len(whose) < 2 else (),
+        count=sum(sums[deed].count for deed in deeds),
+        since=float(deeds[0].at),
+    )
 
 
 def _whats(whats: Iterable[str]) -> str:
@@ -119,7 +171,6 @@ def _whats(whats: Iterable[str]) -> str:
 
 
 def _what(what: str) -> str:
-    # Thousands of these are made for a page: nothing is translated that is not shown.
     kind, _space, name = what.partition(" ")
     if kind in ("group", "key"):
         return name
@@ -130,11 +181,9 @@ def _what(what: str) -> str:
     return _("everything") if kind == "tenant" else what
 
 
-def _targets(whats: Iterable[str], tenant: str | None, is_all: bool, aliases: set[str]) -> Iterator[Target]:
-    if is_all:
-        return
-    alias = next(iter(aliases)) if len(aliases) == 1 else None
-    for what in sorted(whats):
+def _targets(some: _Sum, tenant: str | None) -> Iterator[Target]:
+    alias = next(iter(some.aliases)) if len(some.aliases) == 1 else None
+    for what in sorted(some.whats):
         kind, _space, name = what.partition(" ")
         try:
             yield Target(kind, name, tenant, alias)  # type: ignore[arg-type]  # checked by Target
@@ -149,21 +198,3 @@ def _marked(kind: str, text: str) -> str:
         "away": _("Redis stopped answering (%(text)s)"),
         "back": _("Redis answers again (%(text)s)"),
     }[kind] % {"text": text}
-
-
-def folded(found: Iterable[Line]) -> Iterator[Line]:
-    """Put the minutes and tenants of each rule together; what a relay did for a rule is the rule's."""
-    by_name: dict[str, list[Line]] = {}
-    for line in found:
-        by_name.setdefault(line.who if line.source != "code" else "", []).append(line)
-    for some in by_name.values():
-        some.sort(key=lambda line: line.at)
-        whose = {tenant for line in some if not isinstance(line.tenants, Everyone) for tenant in line.tenants}
-        is_all = any(isinstance(line.tenants, Everyone) for line in some)
-        yield replace(
-            some[-1],
-            tenants=Everyone.EVERYONE if is_all else tuple(sorted(whose, key=str)),
-            targets=some[-1].targets if len(whose) < 2 else (),
-            count=sum(line.count for line in some),
-            since=some[0].at,
-        )

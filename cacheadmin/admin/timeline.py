@@ -6,7 +6,7 @@ import time
 
 from cacheadmin.admin.access import Access
 from cacheadmin.admin.lines import Line, Wish, line_of, rows_for
-from cacheadmin.admin.summed import BY_ITSELF, FOLDED_SECONDS, Known, by_itself, folded
+from cacheadmin.admin.summed import BY_ITSELF, FOLDED_SECONDS, Known, by_itself, by_rule
 
 
 def newest(wish: Wish, limit: int) -> tuple[list[Line], bool]:
@@ -31,9 +31,9 @@ def latest(access: Access, since: float, limit: int, known: Known | None = None)
     """
     wish = Wish(access)
     rows = [line_of(row, access) for row in rows_for(wish)[:limit]]
-    found = by_itself(wish, max(since, time.time() - FOLDED_SECONDS), known)
+    found = by_rule(wish, max(since, time.time() - FOLDED_SECONDS), known)
     marks = [line for line in found if line.source not in BY_ITSELF]
-    rules = sorted(folded(line for line in found if line.source in BY_ITSELF), key=_place, reverse=True)
+    rules = sorted((line for line in found if line.source in BY_ITSELF), key=_place, reverse=True)
     lines = sorted([*rows, *marks, *rules[: limit // 2]], key=_place, reverse=True)
     return lines[:limit]
 
