@@ -124,6 +124,14 @@ def make_run(tenants):
     return Activity.objects.create(kind="warm", source="user", who="amira", what="warm it", tenants=tenants)
 
 
+def make_sweep(**values):
+    """Return a line of Activity that is a cancelled search for a pattern."""
+    run = {"done": 1200, "total": 4000, "found": 3, "told_at": time.time()}
+    targets = [Target("pattern", "*stock?:*", ALL, "query").to_json(), {"run": run}]
+    made = {"kind": "invalidate", "source": "user", "who": "amira", "tenants": "*", "alias": "query", "entries": 3}
+    return Activity.objects.create(**{**made, "state": "cancelled", "targets": targets, "what": "sweep it", **values})
+
+
 def everything():
     """Return a target that reaches all tenants."""
     return Target("tenant", "", ALL)
@@ -172,6 +180,10 @@ def every_page():
         "invalidate all": page("invalidate", on=scope_of(everything())),
         "warm": page("warm", on=scope),
         "clear": page("clear", on="query"),
+        "pattern": page("pattern"),
+        "pattern to look for": page("pattern", pattern="*stock?:*", alias="query"),
+        "pattern of a scope": page("pattern", pattern="console_stock:*"),
+        "sweep": page("run_detail", make_sweep().pk),
         "not found": page("tenant_detail", "no~such"),
         **{f"rule {name}": url for name, url in (rules | edits).items()},
         "host": reverse("admin:shop_inventoryitem_change", args=[item.pk]),

@@ -135,7 +135,7 @@ def test_forged_ids_are_not_found_at_each_address_and_do_nothing(admin, ruby):
             url = page(name, token)
             answer = admin.post(url) if name.endswith("recompute") else admin.get(url)
             assert answer.status_code == 404, token
-        for name in ("invalidate", "warm", "clear"):
+        for name in ("invalidate", "warm", "clear", "pattern"):
             if (token, name) != (swapped[2], "invalidate") and (token, name) != (swapped[2], "warm"):
                 assert admin.post(page(name), {"on": token, "confirmed": "yes"}).status_code == 404, token
     assert not Activity.objects.exclude(kind="warm").exists()
@@ -154,8 +154,10 @@ def test_globs_and_prefixes_reach_no_other_tenant(ruby, pattern):
     assert "Gold" not in found
     targets = [Target("prefix", pattern, other), Target("pattern", pattern, other), Target("tenant", "", ALL)]
     for target in targets:
-        answer = bound.post(page("invalidate"), {"on": scope_of(target), "confirmed": "yes"})
-        assert answer.status_code == 404
+        for name in ("invalidate", "pattern"):
+            answer = bound.post(page(name), {"on": scope_of(target), "confirmed": "yes", "name": pattern})
+            assert answer.status_code == 404
+    assert bound.get(page("pattern"), {"pattern": f"tenant:{ruby}:{pattern}"}).status_code == 404
     assert browser.entries("query", other, "console_stock").rows[0].state == "live"
 
 
@@ -189,6 +191,7 @@ def test_no_deed_is_done_without_the_token_of_the_form(ruby):
         page("invalidate"): {"on": scope, "confirmed": "yes"},
         page("warm"): {"on": scope},
         page("clear"): {"on": "query", "name": "query"},
+        page("pattern"): {"on": scope_of(Target("pattern", "*stoc?:*", ALL)), "name": "*stoc?:*"},
         page("entry_recompute", entry_of(ruby)): {},
         page("health"): {},
         page("invalidationrule_add"): {"model": "shop.Branch"},

@@ -30,7 +30,15 @@ ALL_TENANTS = {
         "groups",
         "activity_list",
     ),
-    *("invalidate all", "clear", "rule changelist", "rule add", "rule change"),
+    *(
+        "invalidate all",
+        "clear",
+        "pattern to look for",
+        "pattern of a scope",
+        "rule changelist",
+        "rule add",
+        "rule change",
+    ),
 }
 """Pages that go through all tenants in some way."""
 

@@ -76,6 +76,7 @@ def browsing_pages(tenant):
         "confirm": page("invalidate", on=scope),
         "warm": page("warm", on=scope),
         "clear": page("clear", on="query"),
+        "pattern": page("pattern", pattern="*stock?:*"),
         "run": page("run_detail", make_run([tenant]).pk),
     }
 
@@ -475,6 +476,7 @@ def all_pages_without_redis(tenant):
         "confirm": page("invalidate", on=scope),
         "warm": page("warm", on=scope),
         "clear": page("clear", on="query"),
+        "pattern": page("pattern", pattern="*stock?:*"),
         **site_pages(),
     }
 

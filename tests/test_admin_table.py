@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from cacheadmin.admin import ids, runs
 from cacheadmin.models import Activity, Console, InvalidationRule
-from cacheadmin.targets import Target
+from cacheadmin.targets import ALL, Target
 from shop.cache import Tenancy
 from shop.models import Branch, Category, InventoryItem, Tenant, User
 
@@ -102,6 +102,8 @@ warm GET                | L   L   3   3   3   3   3   3   3   3   3   3   3   3 
     POST                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   3   D   3   D   4   4   D   3
 clear GET               | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   3   3   o   4   4   4   o   3
     POST                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   3   3   D   4   4   4   D   3
+pattern GET             | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   o   3   3   4   4   o   o   3
+    POST                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   D   3   3   4   4   4   D   3
 rule_changelist GET     | L   L   3   3   3   3   3   3   3   o   3   o   3   3   3   3   3   3   o   o   o   o   o
     POST                | L   L   3   3   3   3   3   3   3   >   3   D   3   3   3   3   3   3   D   D   D   D   >
 rule_add GET            | L   L   3   3   3   3   3   3   3   3   o   3   3   3   3   3   3   3   o   o   o   o   3
@@ -168,6 +170,7 @@ def addresses(place):
     """Return name -> arguments of the address, query, and what is posted: a deed that would be done if it may be."""
     tenant, group = ids.tenant_id(place.ruby), ids.group_id("query", "console_stock")
     scope = scope_of(Target("tenant", "", place.ruby, "query"))
+    glob = scope_of(Target("pattern", "*stoc?:*", ALL, "query"))
     typed = {"model": "shop.Branch", "events": ["update"], "enabled": "1", "targets-kind": "group"}
     typed |= {"targets-name": "console_stock", "targets-alias": "", "targets-tenant": "same"}
     file = {"format": "json"}
@@ -195,6 +198,7 @@ def addresses(place):
         "cacheadmin_invalidate": ([], {"on": scope}, {"on": scope, "confirmed": "yes"}),
         "cacheadmin_warm": ([], {"on": scope}, {"on": scope}),
         "cacheadmin_clear": ([], {"on": "query"}, {"on": "query", "name": "query"}),
+        "cacheadmin_pattern": ([], {"pattern": "*stoc?:*", "alias": "query"}, {"on": glob, "name": "*stoc?:*"}),
         "cacheadmin_invalidationrule_changelist": ([], {}, {"action": "switch_off", "_selected_action": [place.rule]}),
         "cacheadmin_invalidationrule_add": ([], {}, typed | {"name": "new"}),
         "cacheadmin_invalidationrule_change": ([place.rule], {}, typed | {"name": "stock", "note": "x"}),

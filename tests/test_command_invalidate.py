@@ -2,6 +2,8 @@
 
 import io
 import json
+import signal
+from contextlib import contextmanager
 
 import pytest
 from django.core.cache import caches
@@ -9,6 +11,8 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, transaction
 
 from cacheadmin import cache_query_result, cache_tenant_query, invalidation
+from cacheadmin.dispatch import Stop
+from cacheadmin.management.commands import cache_invalidate
 from cacheadmin.models import Activity
 from cacheadmin.store import ABSENT
 from shop.cache import Tenancy
@@ -137,6 +141,22 @@ class TestWhatGoes:
         out = run("--tenant", "2", "--pattern", "inventory_list:*branch=2")
         assert standing() == EVERYTHING - {"items 2 2"}
         assert "1 key deleted by name" in out
+
+    def test_a_search_that_is_stopped_says_that_it_is_not_complete(self, run, monkeypatch):
+        @contextmanager
+        def stopped():
+            stop = Stop()
+            stop.signal = signal.SIGINT
+            stop.set()
+            yield stop
+
+        monkeypatch.setattr(cache_invalidate, "stopping", stopped)
+        with pytest.raises(CommandError, match=r"not complete. 0 values found and deleted") as caught:
+            run("--pattern", "*list*branch=2")
+        assert caught.value.returncode == 130
+        assert standing() == EVERYTHING
+        row = Activity.objects.get()
+        assert (row.state, row.error, row.entries) == ("cancelled", "", 0)
 
     def test_a_pattern_of_everybody(self, run):
         run("--pattern", "*list*branch=2")

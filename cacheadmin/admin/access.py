@@ -125,6 +125,11 @@ class Access:
         return self.may("warm")
 
     @property
+    def may_sweep(self) -> bool:
+        """Whether the user may look for a pattern: it reaches every tenant."""
+        return self.may("invalidate") and not self.is_bound
+
+    @property
     def may_clear_alias(self) -> bool:
         return self.may("clear_alias") and not self.is_bound
 

@@ -22,6 +22,7 @@ from .views import (
     groups,
     health,
     overview,
+    pattern,
     plain,
     runs,
     scopes,
@@ -51,6 +52,7 @@ PAGES: Final[tuple[tuple[str, type[Page], str], ...]] = (
     ("data/run/<int:pk>/", runs.RunData, "cacheadmin_data_run"),
     ("runs/<int:pk>/cancel/", runs.RunCancel, "cacheadmin_run_cancel"),
     ("invalidate/", scopes.Invalidate, "cacheadmin_invalidate"),
+    ("pattern/", pattern.Pattern, "cacheadmin_pattern"),
     ("warm/", warm.Warm, "cacheadmin_warm"),
     ("clear/", clear.Clear, "cacheadmin_clear"),
 )

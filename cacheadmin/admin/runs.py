@@ -21,7 +21,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from cacheadmin import invalidation, warming
+from cacheadmin import browser, invalidation, warming
+from cacheadmin.conf import managed
 from cacheadmin.dispatch import Stop
 from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.models import Activity
@@ -63,6 +64,8 @@ class Progress:
     """The last steps, newest first."""
     told_at: float = 0.0
     """Seconds since 1970."""
+    found: int | None = None
+    """What a sweep has found and deleted: `done` and `total` are then keys passed, about. None for other runs."""
 
 
 def progress_of(row: Activity) -> Progress | None:
@@ -88,7 +91,7 @@ class Teller:
         self.row = row
         self.stop = Stop()
         self.progress = Progress(total=total)
-        self._said = [item for item in row.targets if "said" in item]
+        self._kept = [item for item in row.targets if "run" not in item]
         self._steps: deque[str] = deque(maxlen=STEPS_KEPT)
         self._begun = time.monotonic()
         self._told = float("-inf")
@@ -108,6 +111,16 @@ class Teller:
         self.progress.done += done
         self._tell_in_time()
 
+    def looked(self, seen: int, total: int, found: int) -> None:
+        """Note how far a search is."""
+        self.progress.done, self.progress.found = seen, found
+        self.progress.total = max(seen, total)
+        self._tell_in_time()
+
+    def goes_on(self) -> bool:
+        """Say whether the run goes on: asked after each page of keys."""
+        return not self.stop.is_set
+
     def _tell_in_time(self) -> None:
         if time.monotonic() - self._told >= TELL_SECONDS:
             self.tell()
@@ -118,8 +131,8 @@ class Teller:
         self.progress.told_at = time.time()
         self.progress.steps = list(self._steps)
         values: dict[str, Any] = {
-            "targets": [*self._said, {"run": asdict(self.progress)}],
-            "entries": self.progress.done,
+            "targets": [*self._kept, {"run": asdict(self.progress)}],
+            "entries": self.progress.done if self.progress.found is None else self.progress.found,
             "took_ms": (time.monotonic() - self._begun) * 1000,
         }
         mine = Activity.objects.filter(pk=self.row.pk)
@@ -154,12 +167,13 @@ def start(
     reason: str = "",
     total: int | None = None,
     said: told.Said | None = None,
+    targets: Sequence[Target] = (),
 ) -> Activity:
     """
     Begin a run for the user of a request. Runs that died unheard are written down as failed first.
 
-    `said` is what it does, as data, so that each reader gets it in his language. `total` is how many steps there are,
-    if that is known: its page shows a bar from the beginning.
+    `said` is what it does, as data, so that each reader gets it in his language, `targets` what it hits. `total` is how
+    many steps there are, if that is known: its page shows a bar from the beginning.
     Cost:    two queries.
     Returns: its line of Activity.
     """
@@ -174,7 +188,11 @@ def start(
         alias=alias,
         what=what[:300],
         reason=reason[:1000],
-        targets=[*([said] if said else ()), {"run": asdict(Progress(total=total, told_at=time.time()))}],
+        targets=[
+            *([said] if said else ()),
+            *(t.to_json() for t in targets[: acts.SHOWN_TARGETS]),
+            {"run": asdict(Progress(total=total, told_at=time.time()))},
+        ],
         state=Activity.State.RUNNING,
     )
     launch(lambda: _run(row, work, total))
@@ -208,6 +226,31 @@ def forget_silent(older: timedelta = timedelta(minutes=10)) -> int:
     silent = Activity.objects.filter(state=Activity.State.RUNNING, at__lt=timezone.now() - older)
     dead = [row.pk for row in silent if state_of(row, progress_of(row)) == Activity.State.FAILED]
     return Activity.objects.filter(pk__in=dead, state=Activity.State.RUNNING).update(state=Activity.State.FAILED)
+
+
+def start_sweeping(request: HttpRequest, targets: Sequence[Target], reason: str) -> Activity:
+    """
+    Begin to look for what some patterns match, and to delete it.
+
+    Cost:    1 round trip an alias, and two queries.
+    Returns: its line of Activity.
+    Raises:  CacheAway.
+    """
+    aliases = {target.alias for target in targets}
+    passes = 2 * sum(browser.keys_of(alias) for target in targets for alias in managed(target.alias))
+    said = told.swept(targets)
+    return start(
+        request,
+        sweep(targets, request.user.get_username(), reason),
+        kind=Activity.Kind.INVALIDATE,
+        what=told.text(said),
+        tenants=acts.tenants_of(targets),
+        alias=(aliases.pop() or "") if len(aliases) == 1 else "",
+        reason=reason,
+        total=passes,
+        said=said,
+        targets=targets,
+    )
 
 
 def start_warming(request: HttpRequest, targets: Sequence[Target], pace: str = "fast") -> Activity:
@@ -254,6 +297,28 @@ def warm(steps: Iterable[warming.Step], per_second: float | None = None) -> Work
     return work
 
 
+def sweep(targets: Sequence[Target], name: str, reason: str) -> Work:
+    """Return the work of looking for what some patterns match: `invalidation.deliver`, watched page by page."""
+
+    def work(teller: Teller) -> None:
+        aliases: dict[str, invalidation.Looked] = {}
+        planned = teller.progress.total or 0
+
+        def watch(alias: str, looked: invalidation.Looked) -> bool:
+            aliases[alias] = looked
+            seen, total, gone = map(sum, zip(*aliases.values(), strict=True))
+            teller.looked(seen, max(planned, total), gone)
+            return teller.goes_on()
+
+        teller.looked(0, planned, 0)
+        result = invalidation.deliver(targets, source="user", name=name, reason=reason, watch=watch)
+        teller.progress.total = teller.progress.total if result.error else teller.progress.done
+        if result.error and not result.is_stopped:
+            raise CacheAdminError(result.error)
+
+    return work
+
+
 def clear(alias: str, name: str, reason: str) -> Work:
     """
     Return the work of clearing an alias: its epochs first, so that no worker serves anything, then its memory.
@@ -269,7 +334,7 @@ def clear(alias: str, name: str, reason: str) -> Work:
             teller.progress.done = 0  # from here on keys are counted
             for count in where.clearing():
                 teller.count(count)
-                if teller.stop.is_set:
+                if not teller.goes_on():
                     return  # what is left is read by nobody, and goes at its timeout
 
     return work

@@ -39,6 +39,11 @@ def cleared(alias: str) -> Said:
     return {"said": "cleared", "alias": alias}
 
 
+def swept(targets: Sequence[Target]) -> Said:
+    """Return that what some patterns match was looked for."""
+    return {"said": "swept", "patterns": list(dict.fromkeys(target.name for target in targets))}
+
+
 def rule(act: str, name: str) -> Said:
     """Return that a rule was `added`, `changed` or `deleted`."""
     return {"said": f"rule {act}", "name": name}
@@ -76,6 +81,7 @@ WORDS: Final[Mapping[str, Callable[[Said], str]]] = {
     "warmed": lambda said: _("warm %(phrase)s") % {"phrase": naming.in_words(said)},
     "recomputed": _recomputed,
     "cleared": lambda said: _("clear alias %(alias)s") % {"alias": said.get("alias", "")},
+    "swept": lambda said: _("invalidate what matches %(pattern)s") % {"pattern": ", ".join(said["patterns"])},
     "rule added": lambda said: _("Added rule %(name)s") % {"name": said.get("name", "")},
     "rule changed": lambda said: _("Changed rule %(name)s") % {"name": said.get("name", "")},
     "rule deleted": lambda said: _("Deleted rule %(name)s") % {"name": said.get("name", "")},

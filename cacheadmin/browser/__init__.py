@@ -9,7 +9,7 @@ from .blast import Blast, blast, reached
 from .counts import Away, GroupCount, PlaceCount, away, groups_of, indexed_aliases, place_count, registry_commands
 from .entries import STATES, EntryPage, EntryRow, State, entries
 from .entry import EntryView, Scope, entry, key_target, logical_key, present
-from .plain import PlainKey, PlainPage, PlainValue, plain_keys, plain_value
+from .plain import PlainKey, PlainPage, PlainValue, keys_of, plain_keys, plain_value
 from .reach import covers, waiting_targets
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "groups_of",
     "indexed_aliases",
     "key_target",
+    "keys_of",
     "logical_key",
     "place_count",
     "plain_keys",

@@ -46,6 +46,16 @@ class PlainPage:
     took: float
 
 
+def keys_of(alias: str) -> int:
+    """
+    Return how many keys a search for a pattern passes in an alias: those of its whole database. Cost: 1 round trip.
+
+    Raises:  CacheAway; UnknownAlias.
+    """
+    where = store(alias)
+    return where.database_size() if isinstance(where, RedisStore) else 0
+
+
 def plain_keys(
     alias: str, tenant: str | None, *, cursor: int = 0, limit: int = 200, seconds: float = SECONDS
 ) -> PlainPage:

@@ -13,12 +13,14 @@ from cacheadmin.invalidation.asking import (
 )
 from cacheadmin.invalidation.delivering import deliver
 from cacheadmin.invalidation.dropping import keeps_scopes
-from cacheadmin.invalidation.looking import sweep_patterns
+from cacheadmin.invalidation.looking import Looked, Watch, sweep_patterns
 from cacheadmin.invalidation.outcomes import Invalidation, Source
 
 __all__ = [
     "Invalidation",
+    "Looked",
     "Source",
+    "Watch",
     "deliver",
     "invalidate_cache",
     "invalidate_tags",

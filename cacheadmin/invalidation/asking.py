@@ -8,6 +8,7 @@ from typing import Any
 
 from cacheadmin import transactions
 from cacheadmin.invalidation.delivering import deliver
+from cacheadmin.invalidation.looking import Watch
 from cacheadmin.invalidation.outcomes import Invalidation
 from cacheadmin.invalidation.planning import plan
 from cacheadmin.keys import tenant_text
@@ -23,10 +24,13 @@ def on_failure(keep: Keep | None) -> None:
     _keep = keep
 
 
-def request(targets: Sequence[Target], *, source: str = "code", name: str = "", reason: str = "") -> Invalidation:
+def request(
+    targets: Sequence[Target], *, source: str = "code", name: str = "", reason: str = "", watch: Watch | None = None
+) -> Invalidation:
     """
     Invalidate now, or after the commit if a transaction of this thread is open.
 
+    `watch`: as `deliver` has it; it is not told of what waits for a commit. What it ends is "failed", never recorded.
     Cost:    as `deliver`; nothing while a transaction is open.
     Returns: "done", "deferred", "waiting" (the server is away; recorded, and delivered when it is back) or "failed".
     Raises:  UnknownAlias.
@@ -34,8 +38,8 @@ def request(targets: Sequence[Target], *, source: str = "code", name: str = "", 
     plan(targets)  # names are checked here, where the caller can still be told
     if transactions.defer(targets, source, name):
         return Invalidation(tuple(targets), "deferred", source, name, reason=reason, pending=tuple(targets))
-    result = deliver(targets, source=source, name=name, reason=reason)
-    if result.state == "failed" and _keep is not None and _keep(result):
+    result = deliver(targets, source=source, name=name, reason=reason, watch=watch)
+    if result.state == "failed" and not result.is_stopped and _keep is not None and _keep(result):
         return replace(result, state="waiting")
     return result
 

@@ -14,7 +14,7 @@ from cacheadmin import memory, reclaiming
 from cacheadmin.conf import cache_settings, config, managed, on_change
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.invalidation.dropping import PLACES_AT_ONCE, drop, keeps_scopes
-from cacheadmin.invalidation.looking import sweep, sweep_tenants
+from cacheadmin.invalidation.looking import Stopped, Watch, sweep, sweep_tenants
 from cacheadmin.invalidation.outcomes import Invalidation
 from cacheadmin.invalidation.planning import SCOPES, merged, plan
 from cacheadmin.keys import Place
@@ -32,12 +32,19 @@ _TRUSTING: Final = ("rule", "relay")
 
 
 def deliver(
-    targets: Sequence[Target], *, source: str = "code", name: str = "", reason: str = "", quietly: bool = False
+    targets: Sequence[Target],
+    *,
+    source: str = "code",
+    name: str = "",
+    reason: str = "",
+    quietly: bool = False,
+    watch: Watch | None = None,
 ) -> Invalidation:
     """
     Invalidate at once, whatever transactions are open.
 
     `quietly`: what it may ask the database, the list of tenants, is kept out of query counts and logs.
+    `watch`: is told how far the search for a pattern is, page by page, and may end it; the rest is then `pending`.
     Cost:    one round trip for up to 500 places of an alias, shared data first, inner aliases before outer ones; one
              more where a prefix is among the targets. All tenants: as many as `Tenancy.list()` has, and, unless that
              list is complete, a SCAN. A pattern: two SCANs. Stock backends: a SCAN for plain keys.
@@ -49,7 +56,7 @@ def deliver(
     prepare = _prepared if len(targets) <= MOST_KEPT else _prepared.__wrapped__
     prepared = prepare(tuple(targets))
     targets = prepared.targets
-    places, keys, error = 0, 0, ""
+    places, keys, error, is_stopped = 0, 0, "", False
     identities: dict[str, str] = {}
     try:
         if prepared.steps is not None:
@@ -60,9 +67,11 @@ def deliver(
                 reclaiming.note(place, groups)
         elif quietly:
             with own_sql.quiet():
-                places, keys = _deliver(targets, source, identities)
+                places, keys = _deliver(targets, source, identities, watch)
         else:
-            places, keys = _deliver(targets, source, identities)
+            places, keys = _deliver(targets, source, identities, watch)
+    except Stopped:
+        error, is_stopped = "Stopped before the end: what was looked at is done, the rest is not.", True
     except CacheAway as failure:
         error = str(failure)
         logger.warning("An invalidation was not delivered: %s", error)
@@ -78,15 +87,18 @@ def deliver(
         reason=reason,
         pending=targets if error else (),
         identities=identities,
+        is_stopped=is_stopped,
     )
-    if not error:
+    if not error or is_stopped:
         for alias, tenant, what, is_first in prepared.counted:
             recorder.invalidated(alias, tenant, what, source, name, is_first=is_first)
     invalidated.send(Invalidation, invalidation=result)
     return result
 
 
-def _deliver(targets: tuple[Target, ...], source: str, identities: dict[str, str]) -> tuple[int, int]:
+def _deliver(
+    targets: tuple[Target, ...], source: str, identities: dict[str, str], watch: Watch | None = None
+) -> tuple[int, int]:
     """Deliver what has to be planned anew. Adds to `identities`. Returns: places, keys deleted by name."""
     plans, places, keys = plan(targets), 0, 0
     tenants, is_complete = _tenants() if any(p.everyone is not None for p in plans) else ([], True)
@@ -102,7 +114,7 @@ def _deliver(targets: tuple[Target, ...], source: str, identities: dict[str, str
     for of_alias in plans:
         if of_alias.everyone is not None and (not is_complete or source not in _TRUSTING):
             sweep_tenants(of_alias, set(works[of_alias.alias]))
-        keys += sweep(of_alias, works[of_alias.alias], source)
+        keys += sweep(of_alias, works[of_alias.alias], source, watch)
     return places, keys
 
 

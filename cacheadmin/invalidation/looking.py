@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cacheadmin.conf import config
 from cacheadmin.exceptions import InvalidKey
@@ -12,17 +12,40 @@ from cacheadmin.fragments import stock_fragment
 from cacheadmin.invalidation.dropping import drop, keeps_scopes
 from cacheadmin.invalidation.planning import Plan, Work
 from cacheadmin.keys import Parsed, logical, split, unescape
-from cacheadmin.store import RedisStore, store
+from cacheadmin.store import SCAN_COUNT, RedisStore, store
 from cacheadmin.targets import glob, matches
 
 
-def sweep(of_alias: Plan, works: dict[str | None, Work], source: str) -> int:
-    """Find by SCAN what has no epoch: patterns, and plain keys of stock backends."""
+class Looked(NamedTuple):
+    """How far a search for patterns is in one alias."""
+
+    seen: int
+    """Keys passed, about; each is passed once in each of the two passes."""
+    total: int
+    """Keys to pass in all, about: the whole database, for each pass."""
+    gone: int
+    """Values deleted so far."""
+
+
+Watch = Callable[[str, Looked], bool]
+"""Is told alias and progress after each page of a search for patterns, may take its time, and says whether to go on."""
+
+
+class Stopped(Exception):
+    """A watch said to stop; what was looked at is done, the rest is not."""
+
+
+def sweep(of_alias: Plan, works: dict[str | None, Work], source: str, watch: Watch | None = None) -> int:
+    """Find by SCAN what has no epoch: patterns, and plain keys of stock backends. Raises: Stopped."""
     where, gone = store(of_alias.alias), 0
     if not isinstance(where, RedisStore):
         return 0
     if of_alias.patterns:
-        gone += sweep_patterns(where, of_alias.patterns)
+        looked = Looked(0, 0, 0)
+        for looked in sweeping(where, of_alias.patterns):
+            if watch is not None and not watch(of_alias.alias, looked):
+                raise Stopped
+        gone += looked.gone
     raw = config().raw_keys
     if not keeps_scopes(of_alias.alias) and (raw == "always" or (raw == "manual" and source not in ("rule", "relay"))):
         gone += _sweep_raw(where, of_alias, works)
@@ -43,26 +66,52 @@ def sweep_tenants(of_alias: Plan, known: set[str | None]) -> None:
 
 
 def sweep_patterns(where: RedisStore, patterns: set[str], *, exactly: bool = False) -> int:
+    """Do what `sweeping` does, to the end. Returns: how many values were deleted."""
+    gone = 0
+    for looked in sweeping(where, patterns, exactly=exactly):
+        gone = looked.gone
+    return gone
+
+
+def sweeping(where: RedisStore, patterns: set[str], *, exactly: bool = False) -> Iterator[Looked]:
     """
     Delete what matches: first leases and every fence, so that no fill under way survives, then the values.
 
+    The second pass begins when the first has ended; one alone misses a fill that moves from lease to value meanwhile.
     `exactly`: as the key stands, not also behind `tenant:<id>:`.
-    Cost:    two SCANs of the database.
-    Returns: how many values were deleted.
+    Cost:    two SCANs of the database, and 1 round trip.
+    Yields:  how far it is, after each page. Whoever stops asking leaves the rest as it is.
     """
 
     def fits(key: str) -> bool:
         return any(glob(p).fullmatch(key) if exactly else matches(p, key) for p in patterns)
 
-    for page in where.scan_parsed("lf"):
-        where.unlink([n for n, parts in page if parts.kind == "f" or _may_fit(fits, parts, None)])
-    gone = 0
-    for page in where.scan_parsed("v"):
-        abouts = where.abouts([n for n, parts in page if parts.is_digest])
-        gone += where.unlink([n for n, parts in page if _may_fit(fits, parts, abouts.get(n))])
-    for raw in where.scan_raw():
-        gone += where.unlink([full for full, key in raw if fits(key)])
-    return gone
+    size = where.database_size()
+    walks = [(pattern, True) for pattern in where.globs(ours_only=True)]
+    walks += [(pattern, False) for pattern in where.globs()]
+    gone, total = 0, size * len(walks)
+    for i, (pattern, is_first_pass) in enumerate(walks):
+        passed = 0
+        for page in where.walk(pattern):
+            ours, plain = where.parted(page)
+            if is_first_pass:
+                where.unlink([n for n, parts in ours if parts.kind == "f" or _fits_lease(fits, parts)])
+            else:
+                found = _fitting_values(fits, where, ours)
+                gone += where.unlink([*found, *(full for full, key in plain if fits(key))])
+            passed = min(passed + SCAN_COUNT, size)  # the server passes about so many keys a page
+            yield Looked(i * size + passed, total, gone)
+        yield Looked((i + 1) * size, total, gone)
+
+
+def _fits_lease(fits: Callable[[str], bool], parts: Parsed) -> bool:
+    return parts.kind == "l" and _may_fit(fits, parts, None)
+
+
+def _fitting_values(fits: Callable[[str], bool], where: RedisStore, ours: list[tuple[str, Parsed]]) -> list[str]:
+    values = [(name, parts) for name, parts in ours if parts.kind == "v"]
+    abouts = where.abouts([name for name, parts in values if parts.is_digest])
+    return [name for name, parts in values if _may_fit(fits, parts, abouts.get(name))]
 
 
 def _may_fit(fits: Callable[[str], bool], parts: Parsed, about: dict[str, Any] | None) -> bool:

@@ -32,6 +32,8 @@ class Invalidation:
     """What is not done yet."""
     identities: dict[str, str] = field(default_factory=dict)
     """Alias -> identity (hex) of the server it was delivered to."""
+    is_stopped: bool = False
+    """Whether somebody who watched ended it: nobody has to try again."""
 
     @property
     def is_done(self) -> bool:

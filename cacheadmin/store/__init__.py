@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..conf import cache_settings, managed, on_change
 from .base import ABSENT, BUSY, REFUSED, Denied, Drop, Fill, Found, Seen, Stamp, Store
+from .keyspace import SCAN_COUNT
 from .portable import PortableStore
 from .redis import RedisStore
 
@@ -11,6 +12,7 @@ __all__ = [
     "ABSENT",
     "BUSY",
     "REFUSED",
+    "SCAN_COUNT",
     "Denied",
     "Drop",
     "Fill",

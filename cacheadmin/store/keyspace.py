@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -40,31 +40,61 @@ class Keyspace:
         reply = self.link.call(("HKEYS", place.registry())).values[0]
         return [field[2:].decode() for field in reply if field.startswith(b"g:")] if isinstance(reply, list) else []
 
+    def database_size(self) -> int:
+        """Return how many keys the alias' database holds, other aliases' and strangers' too. Cost: 1 round trip."""
+        replies = self.link.call(("DBSIZE",)).values
+        self._accepted(replies)
+        return int(replies[0])
+
     def scan(self, match: str) -> Iterator[list[str]]:
         """
-        Yield keys that match a glob of Redis, page by page, each key at least once.
+        Yield keys that match a glob of Redis, page by page, each key at least once; pages without any are left out.
 
         Cost:    one round trip for every 1,000 keys of the database.
         """
+        return filter(None, self.walk(match))
+
+    def walk(self, match: str) -> Iterator[list[str]]:
+        """Do as `scan`, and yield a page for each round trip: it stands for about `SCAN_COUNT` keys passed."""
         cursor: Any = 0
         sought = match.encode("utf-8", "surrogatepass")
         while True:
             reply = self.link.call(("SCAN", cursor, "MATCH", sought, "COUNT", SCAN_COUNT)).values[0]
             self._accepted([reply])
             cursor, found = reply
-            if found:
-                yield [name.decode("utf-8", "surrogateescape") for name in found]
+            yield [name.decode("utf-8", "surrogateescape") for name in found]
             if int(cursor) == 0:
                 return
 
     def scan_parsed(self, kinds: str) -> Iterator[list[tuple[str, Parsed]]]:
         """Yield the keys of ours of some kinds (`v`, `l`, `f`, `t`, `g`, …), with their parts, page by page."""
-        prefix = connections.prefix(self.alias)
-        start = alias_base(prefix, self.alias)
-        for page in self.scan(literal_glob(start) + "*"):
-            parsed = ((name, parse(name, prefix, self.alias)) for name in page)
-            if wanted := [(name, parts) for name, parts in parsed if parts and parts.kind in kinds]:
+        [glob] = self.globs(ours_only=True)
+        for page in self.scan(glob):
+            if wanted := [(name, parts) for name, parts in self.parted(page)[0] if parts.kind in kinds]:
                 yield wanted
+
+    def globs(self, *, ours_only: bool = False) -> list[str]:
+        """Return what to SCAN for to meet every key of the alias, plain ones too: mostly one glob."""
+        prefix = connections.prefix(self.alias)
+        ours, plain = alias_base(prefix, self.alias), prefix + ":"
+        if ours_only:
+            return [literal_glob(ours) + "*"]
+        # `%{}` of a prefix are escaped in ours, so that it may begin otherwise.
+        return [literal_glob(start) + "*" for start in ([plain] if ours.startswith(plain) else [plain, ours])]
+
+    def parted(self, page: Iterable[str]) -> tuple[list[tuple[str, Parsed]], list[tuple[str, str]]]:
+        """Return a page's keys of our layout, with their parts, and its plain ones, with the callers' keys."""
+        prefix = connections.prefix(self.alias)
+        ours: list[tuple[str, Parsed]] = []
+        plain: list[tuple[str, str]] = []
+        base, start = alias_base(prefix, self.alias), prefix + ":"
+        for name in page:
+            if name.startswith(base):
+                if (parts := parse(name, prefix, self.alias)) is not None:
+                    ours.append((name, parts))
+            elif name.startswith(start):
+                plain.append((name, name[len(start) :]))
+        return ours, plain
 
     def scan_raw(self, tenant: str | None = None) -> Iterator[list[tuple[str, str]]]:
         """

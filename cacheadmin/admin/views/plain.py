@@ -12,6 +12,7 @@ from django.utils.translation import ngettext, pgettext
 from cacheadmin import browser
 from cacheadmin.admin import formats, ids, naming, paging, shown_values
 from cacheadmin.admin.pages import Crumb, Page
+from cacheadmin.admin.patterns import beginning_of, pattern_form
 from cacheadmin.admin.views.entries import crumbs_to, expires_text
 from cacheadmin.browser import PlainKey, PlainPage
 from cacheadmin.targets import Target
@@ -74,6 +75,7 @@ class PlainList(Page):
             left_out=len(page.rows) - len(rows) if page else 0,
             continue_link=f"?alias={alias}&cursor={page.cursor}" if page and page.cursor else "",
             invalidate_url=self.url("cacheadmin_invalidate"),
+            **pattern_form(self, beginning_of(whose), alias),
         )
 
     def _rows(self, page: PlainPage | None, alias: str, tenant: str | None) -> Sequence[Row]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
-from cacheadmin.admin import acts, formats, runs, told
+from cacheadmin.admin import acts, formats, history, runs, told
 from cacheadmin.admin.access import Access, Permission
-from cacheadmin.admin.pages import Act, Crumb, Page
+from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.admin.words import state_word
 from cacheadmin.models import Activity
 
@@ -37,14 +38,18 @@ def said(row: Activity) -> dict[str, Any]:
     seconds = (row.took_ms or 0) / 1000
     pace = progress.done / seconds if seconds > 0 and progress.done else None
     parts = [formats.number(progress.done)]
-    if progress.total is not None:
+    if progress.found is not None:
+        total = formats.estimate(progress.total, is_exact=state == "done")
+        parts = [_("%(done)s of %(total)s keys passed, each in two passes") % {"done": parts[0], "total": total}]
+    elif progress.total is not None:
         parts = [_("%(done)s of %(total)s") % {"done": parts[0], "total": formats.number(progress.total)}]
     if pace is not None and state == "running":
         parts.append(_("%(n)s/s") % {"n": formats.number(pace, 1 if pace < 9.95 else 0)})
         if progress.total:
             left = formats.duration((progress.total - progress.done) / pace)
             parts.append(_("about %(time)s left") % {"time": left})
-    results = [_result(name, count) for name, count in progress.results.items() if count]
+    results = [] if progress.found is None else [_found(progress.found)]
+    results += [_result(name, count) for name, count in progress.results.items() if count]
     return {
         "state": state,
         "word": state_word(state),
@@ -55,6 +60,10 @@ def said(row: Activity) -> dict[str, Any]:
         "steps": progress.steps,
         "failures": progress.failures,
     }
+
+
+def _found(count: int) -> str:
+    return ngettext("%(n)s found and deleted", "%(n)s found and deleted", count) % {"n": formats.number(count)}
 
 
 def _result(name: str, count: int) -> str:
@@ -68,7 +77,13 @@ def _result(name: str, count: int) -> str:
 
 
 def _permission(row: Activity) -> Permission:
-    return "clear_alias" if row.kind == Activity.Kind.CLEAR else "warm"
+    permissions: dict[str, Permission] = {Activity.Kind.CLEAR: "clear_alias", Activity.Kind.INVALIDATE: "invalidate"}
+    return permissions.get(row.kind, "warm")
+
+
+def _is_partial(row: Activity, state: str) -> bool:
+    """Say whether a run that ended early left something undone that readers may notice: a sweep."""
+    return row.kind == Activity.Kind.INVALIDATE and state in (Activity.State.CANCELLED, Activity.State.FAILED)
 
 
 class RunDetail(Page):
@@ -86,9 +101,21 @@ class RunDetail(Page):
             crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(pgettext("a long deed", "Run"))],
             run=row,
             shown=shown,
+            notes=self._notes(row, shown["state"]),
             may_cancel=shown["state"] == "running" and self.access.may(_permission(row)),
             data_url=self.url("cacheadmin_data_run", pk) if shown["state"] == "running" else "",
         )
+
+    def _notes(self, row: Activity, state: str) -> list[Note]:
+        if not _is_partial(row, state):
+            return []
+        patterns = [target for target in history.targets_of(row) if target.kind == "pattern"]
+        links = []
+        if self.access.may_sweep:
+            query = [urlencode({"pattern": target.name, "alias": target.alias or ""}) for target in patterns[:1]]
+            links = [(_("Look again"), f"{self.url('cacheadmin_pattern')}?{text}") for text in query]
+        text = _("What was found is deleted; what it did not come to may still be served.")
+        return [Note(text, _("Not complete."), "warn", links)]
 
 
 class RunCancel(Act):
@@ -98,12 +125,15 @@ class RunCancel(Act):
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Ask it to stop. Whoever may begin such a run may stop it."""
-        if not self.access.may("clear_alias"):
+        if not self.access.may("clear_alias") and not self.access.may("invalidate"):
             self.access.require("warm")
         row = find_run(self.access, pk)
         self.access.require(_permission(row))
         if runs.cancel(row):
-            acts.inform(request, _("Cancelled. What is done is kept."))
+            text = _("Cancelled. What is done is kept.")
+            if _is_partial(row, Activity.State.CANCELLED):
+                text = _("Cancelled. It is not complete: what it did not come to may still be served.")
+            acts.inform(request, text)
             acts.log(request, f"cancelled: {row.what}")
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", pk))
 

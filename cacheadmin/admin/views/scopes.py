@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -110,7 +110,10 @@ class Invalidate(Page):
 
     def targets(self, token: str) -> tuple[Target, ...]:
         """Return the targets of an id. Raises: Http404 for what is no id, or not for this user."""
-        return open_scope(self, token)
+        targets = open_scope(self, token)
+        if any(target.kind == "pattern" for target in targets):
+            raise Http404  # looked for in a run, and begun on a page of its own
+        return targets
 
     def typed(self, targets: Sequence[Target], entries: int | None, *, is_away: bool) -> str:
         """Return the name to type, empty if none is asked for. While Redis is away only the width counts."""
@@ -123,6 +126,10 @@ class Invalidate(Page):
     def what(self, targets: Sequence[Target]) -> str:
         """Return the act for Activity."""
         return ", ".join(str(target) for target in targets[:3]) + (" …" if len(targets) > 3 else "")
+
+    def action_url(self, targets: Sequence[Target]) -> str:
+        """Return where the answer goes."""
+        return self.url(self.url_name)
 
     def back_url(self, targets: Sequence[Target]) -> str:
         """Return where the act was begun."""
@@ -174,7 +181,7 @@ class Invalidate(Page):
             button=self.button(formats.estimate(entries, not blast or blast.is_exact), entries),
             happens=self.happens(targets),
             offers_warming=self.offers_warming and blast is not None and can_warm(self.access, targets),
-            action_url=self.url(self.url_name),
+            action_url=self.action_url(targets),
             back=self.back_url(targets),
             is_pattern=any(target.kind == "pattern" for target in targets),
         )

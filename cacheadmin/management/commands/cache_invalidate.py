@@ -9,10 +9,12 @@ from typing import Any, Final
 
 from django.core.management.base import CommandError
 from django.db import DatabaseError
+from tqdm import tqdm
 
 from ... import browser, invalidation, rules
 from ...browser import Blast
 from ...conf import config
+from ...dispatch import Stop, stopping
 from ...exceptions import CacheAway
 from ...invalidation import Invalidation
 from ...keys import logical_tenant
@@ -35,11 +37,14 @@ from ..base import (
 
 GROUPS_SHOWN: Final = 20
 
+INTERRUPTED: Final = 128
+"""Added to the number of the signal that stopped a search."""
+
 WAYS: Final = ("prefix", "pattern", "model", "tag")
 
 
 class Command(CacheCommand):
-    """Invalidates. Exit code 0: done; 1: not done; 3: recorded, and done as soon as Redis answers."""
+    """Invalidates. Exit code 0: done; 1: not done; 3: recorded, done as soon as Redis answers; above 128: stopped."""
 
     help = (
         "Invalidate caches: everything of some tenants, or groups by --prefix, or a --pattern, a --model's, a --tag's."
@@ -78,11 +83,22 @@ class Command(CacheCommand):
             return
         if reason := why_to_ask(targets, blast):
             self.confirm(f"This invalidates {said(targets)}{counted(blast)}. {reason}", options)
-        result = invalidation.request(targets, source="command", name="cache_invalidate", reason=options["reason"])
+        with stopping() as stop, _Search(stop) as search:
+            result = invalidation.request(
+                targets, source="command", name="cache_invalidate", reason=options["reason"], watch=search
+            )
+        if result.is_stopped:
+            result = replace(result, keys=search.gone)
         if result.state == "waiting" and not set(result.targets).isdisjoint(remembered()):
             # Kept by this process alone, which is about to end.
             result = replace(result, state="failed")
         self._note(result, blast, options)
+        if result.is_stopped:
+            raise CommandError(
+                f"Stopped: {said(targets)} is not complete. {count(search.gone, 'value')} found and deleted; what "
+                "it did not come to may still be served. Run it again to finish.",
+                returncode=INTERRUPTED + (stop.signal or 0),
+            )
         self._tell(result, blast, options)
 
     def _warn_of_unknown(self, targets: Sequence[Target]) -> None:
@@ -146,6 +162,7 @@ class Command(CacheCommand):
             "failed": Activity.State.FAILED,
             "deferred": Activity.State.WAITING,
         }
+        state = Activity.State.CANCELLED if result.is_stopped else states.get(result.state, Activity.State.DONE)
         is_clear = any(target.kind == "tenant" and target.tenant is ALL for target in result.targets)
         self.record(
             Activity.Kind.CLEAR if is_clear else Activity.Kind.INVALIDATE,
@@ -157,9 +174,37 @@ class Command(CacheCommand):
             entries=result.keys if blast is None or blast.entries is None else blast.entries,
             bytes=None if blast is None else blast.size_bytes,
             took_ms=result.took_ms,
-            state=states.get(result.state, Activity.State.DONE),
-            error=result.error,
+            state=state,
+            error="" if result.is_stopped else result.error,
         )
+
+
+class _Search:
+    """Shows on a terminal how far the search for a pattern is, and ends it when it is time to stop."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.gone = 0
+        self._stop = stop
+        self._aliases: dict[str, invalidation.Looked] = {}
+        self._bar: tqdm[Any] | None = None
+
+    def __enter__(self) -> _Search:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, alias: str, looked: invalidation.Looked) -> bool:
+        """Take in what was looked at; say whether to go on."""
+        self._aliases[alias] = looked
+        seen, total, self.gone = map(sum, zip(*self._aliases.values(), strict=True))
+        if self._bar is None:  # tqdm is silent where the error output is no terminal
+            self._bar = tqdm(desc="Looking", unit="key", unit_scale=True, disable=None)
+        self._bar.total = total
+        self._bar.set_postfix(found=self.gone, refresh=False)
+        self._bar.update(seen - self._bar.n)
+        return not self._stop.is_set
 
 
 # --- what is meant --------------------------------------------------------------------------------------------------
