@@ -534,6 +534,13 @@ def test_a_person_who_drops_a_tenant_leaves_one_mark_for_all_aliases(clock):
     assert marks() == [("clear", "default, query", "12", 0)]
 
 
+def test_an_alias_that_is_cleared_is_marked_for_all_tenants(clock):
+    recorder.invalidated("query", EVERY_TENANT, "tenant", "user", "amira")
+    recorder.invalidated("api", EVERY_TENANT, "tenant", "rule", "a wide rule")  # no person's: not named
+    recorder.flush()
+    assert marks() == [("clear", "query", "*", 0)]
+
+
 def test_a_release_is_marked_when_any_process_sees_it_first(clock):
     config = settings.CACHEADMIN
     for at, release in ((0, "2026.11.2"), (5, "2026.11.3"), (9, "2026.11.2"), (60, "2026.11.3")):
@@ -751,6 +758,45 @@ for number in range(4):
 for _ in range(4):
     os.wait()
 """
+
+
+CHILD_OF_MULTIPROCESSING = """
+import multiprocessing
+import os
+
+def count(number):
+    from cacheadmin.stats import recorder
+
+    for _ in range(100):
+        recorder.read("default", f"child{number}", "1", "hit")
+
+if __name__ == "__main__":
+    import django
+
+    os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
+    django.setup()
+    for number, how in enumerate(("fork", "spawn")):
+        child = multiprocessing.get_context(how).Process(target=count, args=(number,))
+        child.start()
+        child.join()
+"""
+
+
+@pytest.mark.slow
+def test_a_child_of_multiprocessing_flushes_when_it_ends(tmp_path, redis_server):
+    """It ends by `os._exit`, which runs nothing of `atexit`."""
+    script = tmp_path / "counting.py"
+    script.write_text(CHILD_OF_MULTIPROCESSING)
+    root = Path(__file__).parent.parent
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")]), "PYTHONWARNINGS": "ignore"}
+    began = time.time()
+    subprocess.run([sys.executable, str(script)], env=env, check=True, timeout=60)
+    [groups] = ask(("groups", layout.starts(60, began, time.time()), 60))
+    counted = collections.Counter()
+    for names in groups.values():
+        for (_alias, group), numbers in names.items():
+            counted[group] += numbers[INDEX["hit"]]
+    assert {group: n for group, n in counted.items() if group.startswith("child")} == {"child0": 100, "child1": 100}
 
 
 @pytest.mark.slow

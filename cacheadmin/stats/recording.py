@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import multiprocessing.util
 import os
 import threading
 import time
@@ -220,9 +221,15 @@ class Recorder:
                     target=self._run, args=(self._wake, config().flush_seconds), name="cacheadmin-stats", daemon=True
                 )
                 self._thread.start()
+                self._flush_at_the_end_of_a_child()
         # Last: the old owner's death says that nobody adds to its shard any more.
         self._local.shard, self._local.counts, self._local.owner = shard, shard.counts, owner
         return shard
+
+    def _flush_at_the_end_of_a_child(self) -> None:
+        """Have `multiprocessing` flush: its children end by `os._exit`, which leaves out what `atexit` was told."""
+        if multiprocessing.parent_process() is not None:
+            multiprocessing.util.Finalize(None, self.flush, exitpriority=0)
 
     # --- flushing ---------------------------------------------------------------------------------------------------
 
