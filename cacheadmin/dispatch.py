@@ -15,6 +15,9 @@ from django.db import connections
 T = TypeVar("T")
 R = TypeVar("R")
 
+Rate = float | None | Callable[[], float | None]
+"""Steps a second at most, None for as many as it can; or what tells it anew before each step."""
+
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -74,7 +77,7 @@ def stopping() -> Iterator[Stop]:
 
 
 def spread(
-    work: Callable[[T], R], items: Iterable[T], *, workers: int = 1, per_second: float | None = None, stop: Stop
+    work: Callable[[T], R], items: Iterable[T], *, workers: int = 1, per_second: Rate = None, stop: Stop
 ) -> Iterator[R]:
     """
     Yield `work(item)` for each item, in the order in which they end.
@@ -115,16 +118,29 @@ def spread(
             thread.join()
 
 
-def _paced(items: Iterable[T], per_second: float | None, stop: Stop) -> Iterator[T]:
-    due = time.monotonic()
+def _paced(items: Iterable[T], per_second: Rate, stop: Stop) -> Iterator[T]:
+    turns = Turns(per_second, stop)
     for item in items:
-        if stop.is_set:
+        if not turns.wait():
             return
-        if per_second:
-            if stop.wait(due - time.monotonic()):
-                return
-            due = max(due, time.monotonic() - 1) + 1 / per_second
         yield item
+
+
+class Turns:
+    """Keeps steps apart: at most so many a second, until it is time to stop."""
+
+    def __init__(self, per_second: Rate, stop: Stop) -> None:
+        self._rate = per_second
+        self._stop = stop
+        self._due = time.monotonic()
+
+    def wait(self) -> bool:
+        """Wait for the turn of the next step; return whether to take it. The rate is asked for each time."""
+        rate = self._rate() if callable(self._rate) else self._rate
+        if rate and not self._stop.is_set:
+            self._stop.wait(self._due - time.monotonic())
+            self._due = max(self._due, time.monotonic() - 1) + 1 / rate
+        return not self._stop.is_set
 
 
 class _Raised:

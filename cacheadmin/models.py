@@ -174,6 +174,7 @@ class Activity(models.Model):
     state = models.CharField(_("state"), max_length=9, choices=State.choices, default=State.DONE)
     error = models.TextField(_("error"), blank=True)
     count = models.PositiveIntegerField(_("times"), default=1)
+    pace = models.CharField(_("pace"), max_length=6, blank=True, default="", db_default="", help_text="Of a run.")
 
     objects = models.Manager.from_queryset(ActivityQuerySet)()
 

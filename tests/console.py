@@ -119,9 +119,9 @@ def marked_up(tenant):
     Activity.objects.create(kind="warm", source="user", who=MARKUP, what=MARKUP, tenants=[tenant], reason=MARKUP)
 
 
-def make_run(tenants):
+def make_run(tenants, **values):
     """Return a line of Activity that is a run of some tenants."""
-    return Activity.objects.create(kind="warm", source="user", who="amira", what="warm it", tenants=tenants)
+    return Activity.objects.create(kind="warm", source="user", who="amira", what="warm it", tenants=tenants, **values)
 
 
 def make_sweep(**values):
@@ -176,6 +176,7 @@ def every_page():
         "function": page("function_detail", "console.console_stock"),
         "line": page("activity_detail", run.pk),
         "run": page("run_detail", run.pk),
+        "running": page("run_detail", make_run([tenant], state="running").pk),
         "invalidate": page("invalidate", on=scope),
         "invalidate all": page("invalidate", on=scope_of(everything())),
         "warm": page("warm", on=scope),

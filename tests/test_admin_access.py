@@ -58,6 +58,7 @@ def acts(tenant):
         "selection": ("invalidate", None, page("invalidate"), {"chosen": scope}),
         "recompute": ("warm", None, page("entry_recompute", entry), {}),
         "warm": ("warm", page("warm", on=scope), page("warm"), {"on": scope}),
+        "pace": ("warm", None, page("run_pace", make_run([tenant]).pk), {"pace": "slow"}),
         "cancel": ("warm", None, page("run_cancel", make_run([tenant]).pk), {}),
     }
 

@@ -3,6 +3,7 @@
 import html
 import re
 import time
+from types import SimpleNamespace
 
 import pytest
 from console import (
@@ -22,8 +23,8 @@ from django.contrib.messages import get_messages
 from django.core.cache import caches
 from django.utils import timezone
 
-from cacheadmin import browser, connections, outbox
-from cacheadmin.admin import asking, ids, runs
+from cacheadmin import browser, connections, dispatch, outbox
+from cacheadmin.admin import asking, ids, progress, runs
 from cacheadmin.connections import links
 from cacheadmin.models import Activity, Intent
 from cacheadmin.store import store
@@ -396,11 +397,11 @@ def test_clearing_an_alias_takes_its_name_and_only_its_keys(admin, filled, redis
 
 
 def test_clearing_tells_how_far_it_is_and_can_be_stopped(filled, monkeypatch):
-    monkeypatch.setattr(runs, "TELL_SECONDS", 0)
+    monkeypatch.setattr(progress, "TELL_SECONDS", 0)
     for i in range(1500):
         caches["query"].set(f"letter{i}", i)
     row = Activity.objects.create(kind="clear", source="user", what="clear", tenants="*", state="running")
-    teller = runs.Teller(row)
+    teller = progress.Teller(row)
     tell, told = teller.tell, []
 
     def note(*args, **options):
@@ -424,6 +425,7 @@ def test_whoever_may_clear_an_alias_may_stop_it_and_nobody_else(filled):
     warmer = make_user("warmer", "view_keys", "warm", "see_all_tenants")
     assert warmer.post(page("run_cancel", row.pk)).status_code == 403
     assert "Cancel</button>" not in warmer.get(page("run_detail", row.pk)).content.decode()
+    assert warmer.post(page("run_pace", row.pk), {"pace": "slow"}).status_code == 403
     clearer = make_user("clearer", "view_keys", "clear_alias", "see_all_tenants")
     assert "Cancel</button>" in clearer.get(page("run_detail", row.pk)).content.decode()
     assert clearer.post(page("run_cancel", row.pk)).status_code == 302
@@ -438,7 +440,7 @@ def test_a_person_chooses_the_pace_of_warming(admin, ruby, monkeypatch, pace, pe
     asked, run = [], runs.warming.run
 
     def note(steps, **options):
-        asked.append(options["per_second"])
+        asked.append(options["per_second"]())
         return run([], **options)
 
     monkeypatch.setattr(runs.warming, "run", note)
@@ -456,8 +458,8 @@ def test_only_managed_aliases_can_be_cleared(admin, alias):
 
 def test_a_run_can_be_cancelled_and_keeps_what_is_done(admin, ruby, monkeypatch):
     row = Activity.objects.create(kind="warm", source="user", who="amira", what="warm", tenants=[ruby], state="running")
-    teller = runs.Teller(row, total=3)
-    monkeypatch.setattr(runs, "TELL_SECONDS", 0)
+    teller = progress.Teller(row, total=3)
+    monkeypatch.setattr(progress, "TELL_SECONDS", 0)
     teller.step("first", "warmed")
     data = admin.get(page("data_run", row.pk)).json()
     assert (data["state"], data["done"], data["total"]) == ("running", 1, 3)
@@ -473,6 +475,83 @@ def test_a_run_can_be_cancelled_and_keeps_what_is_done(admin, ruby, monkeypatch)
     assert "Cancelled" in text
     assert "second ValueError: no" in text
     assert admin.post(page("run_cancel", row.pk)).status_code == 302
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a run's waits move on: `clock.waited` is how long each was."""
+
+    fake = SimpleNamespace(now=1000.0, waited=[])
+
+    def wait(stop, seconds):
+        if seconds > 0:
+            fake.waited.append(round(seconds, 3))
+            fake.now += seconds
+        return stop.is_set
+
+    monkeypatch.setattr(dispatch.Stop, "wait", wait)
+    monkeypatch.setattr(dispatch, "time", SimpleNamespace(monotonic=lambda: fake.now))
+    return fake
+
+
+def changed_while_running(admin, row, monkeypatch, paces):
+    """Return a teller whose run is given another pace by its page after so many tellings."""
+    monkeypatch.setattr(progress, "TELL_SECONDS", 0)
+    teller = progress.Teller(row)
+    tell, told = teller.tell, []
+
+    def note(*args, **options):
+        told.append(1)
+        if (pace := paces.get(len(told))) is not None:
+            response = admin.post(page("run_pace", row.pk), {"pace": pace})
+            assert response.url == page("run_detail", row.pk)
+        tell(*args, **options)
+
+    monkeypatch.setattr(teller, "tell", note)
+    return teller
+
+
+def test_the_pace_of_clearing_is_changed_while_it_goes_on(admin, filled, monkeypatch, clock):
+    for i in range(9000):
+        caches["query"].set(f"letter{i}", i)
+    row = Activity.objects.create(kind="clear", source="user", what="clear", tenants="*", state="running", pace="fast")
+    runs.clear("query", "amira", "")(changed_while_running(admin, row, monkeypatch, {3: "slow", 6: "fast"}))
+    assert clock.waited
+    assert set(clock.waited) == {0.5}
+    assert len(clock.waited) <= 3
+    row.refresh_from_db()
+    assert (row.pace, row.entries > 9000) == ("fast", True)
+    assert LogEntry.objects.count() == 2
+
+
+def test_the_pace_of_warming_is_changed_while_it_goes_on(admin, ruby, monkeypatch, clock):
+    function = console_stock
+    steps = [runs.warming.Step(function, ruby, (), {"tenant_id": ruby, "branch": n}) for n in range(12)]
+    row = Activity.objects.create(kind="warm", source="user", what="warm", tenants=[ruby], state="running", pace="slow")
+    runs.warm(steps)(changed_while_running(admin, row, monkeypatch, {4: "normal", 8: "fast"}))
+    assert clock.waited == [0.5] * 4 + [0.05] * 3  # the turn after the change was given before
+    row.refresh_from_db()
+    assert row.entries == 12
+
+
+def test_the_page_of_a_run_offers_its_paces_and_takes_no_other(admin, ruby):
+    made = {"source": "user", "what": "it", "tenants": [ruby], "state": "running"}
+    warm, clear = (Activity.objects.create(kind=kind, pace="slow", **made) for kind in ("warm", "clear"))
+    body = admin.get(page("run_detail", warm.pk)).content.decode()
+    assert '<option value="slow" selected>at most 2 a second</option>' in body
+    assert "Change pace" in body
+    assert "at most 2,000 keys a second" in admin.get(page("run_detail", clear.pk)).content.decode()
+    assert message_of(admin.post(page("run_pace", warm.pk), {"pace": "normal"})) == "From now on: at most 20 a second."
+    for odd in ("", "x", "0"):
+        assert admin.post(page("run_pace", warm.pk), {"pace": odd}).status_code == 302
+    warm.refresh_from_db()
+    assert warm.pace == "normal"
+    Activity.objects.update(state="done")
+    admin.post(page("run_pace", warm.pk), {"pace": "fast"})
+    warm.refresh_from_db()
+    assert warm.pace == "normal"
+    assert "Change pace" not in admin.get(page("run_detail", warm.pk)).content.decode()
+    assert LogEntry.objects.count() == 1
 
 
 def test_a_run_whose_process_ended_is_shown_as_failed_and_written_down_by_the_next(admin, amira, rf):

@@ -9,8 +9,8 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
 from django.core.cache import caches
 
-from cacheadmin import browser, connections, invalidation
-from cacheadmin.admin import runs
+from cacheadmin import browser, connections, dispatch, invalidation
+from cacheadmin.admin import progress, runs
 from cacheadmin.admin.access import access_of
 from cacheadmin.connections import links
 from cacheadmin.models import Activity
@@ -147,9 +147,9 @@ def test_the_page_of_scopes_takes_no_pattern_and_that_of_patterns_no_scope(admin
 
 def sweeping(monkeypatch, after):
     """Return the teller of a search that is cancelled when it told of its progress so many times, and what it told."""
-    monkeypatch.setattr(runs, "TELL_SECONDS", 0)
+    monkeypatch.setattr(progress, "TELL_SECONDS", 0)
     row = make_sweep(state="running", targets=[])
-    teller = runs.Teller(row, total=100)
+    teller = progress.Teller(row, total=100)
     tell, told = teller.tell, []
 
     def note(*args, **options):
@@ -209,6 +209,19 @@ def test_who_may_invalidate_everything_may_cancel_a_search_and_nobody_else(ruby)
     drops = make_user("drops", "view_keys", "see_all_tenants", "invalidate")
     assert drops.post(page("run_cancel", row.pk)).status_code == 302
     assert Activity.objects.get().state == "cancelled"
+
+
+def test_the_pace_of_a_search_is_changed_while_it_goes_on(admin, monkeypatch):
+    for i in range(4000):
+        caches["query"].set(f"letter{i}", i)
+    teller, _told = sweeping(monkeypatch, 0)
+    waited = []
+    monkeypatch.setattr(dispatch.Stop, "wait", lambda _stop, seconds: waited.append(seconds))
+    assert admin.post(page("run_pace", teller.row.pk), {"pace": "slow"}).status_code == 302
+    runs.sweep([Target("pattern", GLOB, ALL, "query")], "amira", "")(teller)
+    assert teller.pace == "slow"
+    assert len(waited) >= 8  # a turn for each page of two passes
+    assert 0.4 < max(waited) * 2 / len(waited) < 1.1  # nobody waited, so the turns pile up: half a second each
 
 
 def test_a_stopped_search_is_not_handed_to_the_outbox(ruby):

@@ -7,7 +7,7 @@ from django.db import connections
 from django.urls import reverse
 
 from cacheadmin import cache_tenant_query
-from cacheadmin.admin import runs
+from cacheadmin.admin import progress, runs
 from cacheadmin.connections import forget_links
 from cacheadmin.functions import registry
 from cacheadmin.models import Activity
@@ -109,7 +109,7 @@ def runs_in_threads(monkeypatch):
         threads[-1].start()
 
     monkeypatch.setattr(runs, "launch", launch)
-    monkeypatch.setattr(runs, "TELL_SECONDS", 0.1)
+    monkeypatch.setattr(progress, "TELL_SECONDS", 0.1)
     yield threads
     for thread in threads:
         thread.join(20)

@@ -96,6 +96,8 @@ data_run GET            | L   L   3   4   3   3   3   3   3   3   3   3   3   3 
     POST                | L   L   3   x   3   3   3   3   3   3   3   3   3   3   x   x   x   x   x   x   x   x   x
 run_cancel GET          | L   L   3   x   3   3   3   3   3   3   3   3   3   3   x   x   x   x   x   x   x   x   x
     POST                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   3   D   3   D   4   4   D   3
+run_pace   GET          | L   L   3   x   3   3   3   3   3   3   3   3   3   3   x   x   x   x   x   x   x   x   x
+    POST                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   3   D   3   D   4   4   D   3
 invalidate GET          | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   o   3   3   o   4   4   o   3
     POST                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   D   3   3   D   4   4   D   3
 warm GET                | L   L   3   3   3   3   3   3   3   3   3   3   3   3   3   3   o   3   o   4   4   o   3
@@ -195,6 +197,7 @@ def addresses(place):
         "cacheadmin_run_detail": ([place.run], {}, {}),
         "cacheadmin_data_run": ([place.run], {}, {}),
         "cacheadmin_run_cancel": ([place.run], {}, {}),
+        "cacheadmin_run_pace": ([place.run], {}, {"pace": "slow"}),
         "cacheadmin_invalidate": ([], {"on": scope}, {"on": scope, "confirmed": "yes"}),
         "cacheadmin_warm": ([], {"on": scope}, {"on": scope}),
         "cacheadmin_clear": ([], {"on": "query"}, {"on": "query", "name": "query"}),

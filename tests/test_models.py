@@ -1,4 +1,4 @@
-"""The tables: what they hold, and that the one migration makes them."""
+"""The tables: what they hold, and that the migrations make them."""
 
 import pytest
 from django.apps import apps

@@ -51,6 +51,7 @@ PAGES: Final[tuple[tuple[str, type[Page], str], ...]] = (
     ("runs/<int:pk>/", runs.RunDetail, "cacheadmin_run_detail"),
     ("data/run/<int:pk>/", runs.RunData, "cacheadmin_data_run"),
     ("runs/<int:pk>/cancel/", runs.RunCancel, "cacheadmin_run_cancel"),
+    ("runs/<int:pk>/pace/", runs.RunPace, "cacheadmin_run_pace"),
     ("invalidate/", scopes.Invalidate, "cacheadmin_invalidate"),
     ("pattern/", pattern.Pattern, "cacheadmin_pattern"),
     ("warm/", warm.Warm, "cacheadmin_warm"),

@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from cacheadmin.admin import history, naming, runs, told
+from cacheadmin.admin import history, naming, progress, told
 from cacheadmin.admin.access import Access
 from cacheadmin.models import Activity, Intent
 from cacheadmin.targets import Target
@@ -138,7 +138,7 @@ def line_of(row: Activity, access: Access) -> Line:
         targets=mine_named,
         entries=row.entries if is_all_mine else None,
         took_ms=row.took_ms,
-        state=runs.state_of(row, runs.progress_of(row)),
+        state=progress.state_of(row, progress.progress_of(row)),
         count=row.count,
         pk=row.pk,
     )

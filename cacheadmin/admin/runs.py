@@ -9,141 +9,33 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Final
 
-from django.db import DatabaseError, connections
+from django.db import connections
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from cacheadmin import browser, invalidation, warming
 from cacheadmin.conf import managed
-from cacheadmin.dispatch import Stop
 from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.models import Activity
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import ALL, Target
 
 from . import acts, told
+from .progress import Progress, Teller, progress_of, state_of
 from .warmable import steps_for
+from .words import PACES
 
 logger = logging.getLogger("cacheadmin")
 
-TELL_SECONDS: Final = 1.0
-"""How often a run writes down how far it is."""
-
-SILENT_SECONDS: Final = 60.0
-"""Silence after which a run is taken for dead."""
-
 STEPS_COUNTED: Final = 1000
 """Calls that are counted before a warm run begins; a longer one has no total."""
-
-PACES: Final[dict[str, float | None]] = {"fast": None, "normal": 20.0, "slow": 2.0}
-"""Steps a second at most that a person may choose; None for as many as it can."""
-
-STEPS_KEPT: Final = 20
-FAILURES_KEPT: Final = 20
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a run is, as it stands in Activity."""
-
-    total: int | None = None
-    done: int = 0
-    results: dict[str, int] = field(default_factory=dict)
-    """Steps by result: warmed, fresh, refused, failed."""
-    failures: list[list[str]] = field(default_factory=list)
-    """Pairs of step and error."""
-    steps: list[str] = field(default_factory=list)
-    """The last steps, newest first."""
-    told_at: float = 0.0
-    """Seconds since 1970."""
-    found: int | None = None
-    """What a sweep has found and deleted: `done` and `total` are then keys passed, about. None for other runs."""
-
-
-def progress_of(row: Activity) -> Progress | None:
-    """Return how far a run is; None for a line of Activity that is no run."""
-    for item in row.targets if isinstance(row.targets, list) else ():
-        if isinstance(item, dict) and isinstance(item.get("run"), dict):
-            known = {name: item["run"][name] for name in Progress.__slots__ if name in item["run"]}
-            return Progress(**known)
-    return None
-
-
-def state_of(row: Activity, progress: Progress | None) -> str:
-    """Return a run's state; one that has been silent for a minute has failed, whatever it said last."""
-    told_at = max(progress.told_at, row.at.timestamp()) if progress is not None else float("inf")
-    is_silent = row.state == Activity.State.RUNNING and time.time() - told_at > SILENT_SECONDS
-    return str(Activity.State.FAILED if is_silent else row.state)
-
-
-class Teller:
-    """Writes a run's progress to its line, at most once a second, and hears whether somebody cancelled it."""
-
-    def __init__(self, row: Activity, total: int | None = None) -> None:
-        self.row = row
-        self.stop = Stop()
-        self.progress = Progress(total=total)
-        self._kept = [item for item in row.targets if "run" not in item]
-        self._steps: deque[str] = deque(maxlen=STEPS_KEPT)
-        self._begun = time.monotonic()
-        self._told = float("-inf")
-
-    def step(self, text: str, result: str, error: str = "") -> None:
-        """Note one step."""
-        progress = self.progress
-        progress.done += 1
-        progress.results[result] = progress.results.get(result, 0) + 1
-        self._steps.appendleft(text)
-        if error and len(progress.failures) < FAILURES_KEPT:
-            progress.failures.append([text, error])
-        self._tell_in_time()
-
-    def count(self, done: int) -> None:
-        """Note that so many more of many small things are done."""
-        self.progress.done += done
-        self._tell_in_time()
-
-    def looked(self, seen: int, total: int, found: int) -> None:
-        """Note how far a search is."""
-        self.progress.done, self.progress.found = seen, found
-        self.progress.total = max(seen, total)
-        self._tell_in_time()
-
-    def goes_on(self) -> bool:
-        """Say whether the run goes on: asked after each page of keys."""
-        return not self.stop.is_set
-
-    def _tell_in_time(self) -> None:
-        if time.monotonic() - self._told >= TELL_SECONDS:
-            self.tell()
-
-    def tell(self, state: str | None = None, error: str = "") -> None:
-        """Write the line. Cost: 2 queries."""
-        self._told = time.monotonic()
-        self.progress.told_at = time.time()
-        self.progress.steps = list(self._steps)
-        values: dict[str, Any] = {
-            "targets": [*self._kept, {"run": asdict(self.progress)}],
-            "entries": self.progress.done if self.progress.found is None else self.progress.found,
-            "took_ms": (time.monotonic() - self._begun) * 1000,
-        }
-        mine = Activity.objects.filter(pk=self.row.pk)
-        try:
-            if mine.filter(state=Activity.State.CANCELLED).exists():
-                self.stop.set()
-                state = None
-            mine.update(**values, **({"state": state, "error": error} if state else {}))
-        except DatabaseError as failure:  # locked or away for a moment: the run goes on, the next second tells again
-            logger.warning("The progress of run %s could not be written: %s", self.row.pk, failure)
-
 
 Work = Callable[[Teller], None]
 
@@ -168,6 +60,7 @@ def start(
     total: int | None = None,
     said: told.Said | None = None,
     targets: Sequence[Target] = (),
+    pace: str = "fast",
 ) -> Activity:
     """
     Begin a run for the user of a request. Runs that died unheard are written down as failed first.
@@ -194,6 +87,7 @@ def start(
             {"run": asdict(Progress(total=total, told_at=time.time()))},
         ],
         state=Activity.State.RUNNING,
+        pace=pace if pace in PACES else "fast",
     )
     launch(lambda: _run(row, work, total))
     return row
@@ -219,6 +113,12 @@ def cancel(row: Activity) -> bool:
     """Ask a run to stop; it hears within a second or after its present step. Returns: whether it was still running."""
     running = Activity.objects.filter(pk=row.pk, state=Activity.State.RUNNING)
     return bool(running.update(state=Activity.State.CANCELLED))
+
+
+def change_pace(row: Activity, pace: str) -> bool:
+    """Ask a run to go on at one of PACES; it hears within a second or after its step. Returns: whether it ran."""
+    running = Activity.objects.filter(pk=row.pk, state=Activity.State.RUNNING)
+    return pace in PACES and bool(running.update(pace=pace))
 
 
 def forget_silent(older: timedelta = timedelta(minutes=10)) -> int:
@@ -261,7 +161,7 @@ def start_warming(request: HttpRequest, targets: Sequence[Target], pace: str = "
     """
     first = list(islice(steps_for(targets), STEPS_COUNTED + 1))
     is_whole = len(first) <= STEPS_COUNTED
-    work = warm(first if is_whole else steps_for(targets), PACES.get(pace))
+    work = warm(first if is_whole else steps_for(targets))
     total = len(first) if is_whole else None
     tenants, aliases = acts.tenants_of(targets), {target.alias for target in targets}
     alias = (aliases.pop() or "") if len(aliases) == 1 else ""
@@ -275,20 +175,21 @@ def start_warming(request: HttpRequest, targets: Sequence[Target], pace: str = "
         alias=alias,
         total=total,
         said=said,
+        pace=pace,
     )
 
 
 # --- what runs do ---------------------------------------------------------------------------------------------------
 
 
-def warm(steps: Iterable[warming.Step], per_second: float | None = None) -> Work:
-    """Return the work of warming some calls, at most so many a second."""
+def warm(steps: Iterable[warming.Step]) -> Work:
+    """Return the work of warming some calls."""
 
     def work(teller: Teller) -> None:
         def heard(outcome: warming.Outcome) -> None:
             teller.step(str(outcome.step), outcome.result, outcome.error)
 
-        report = warming.run(steps, per_second=per_second, stop=teller.stop, on_outcome=heard)
+        report = warming.run(steps, per_second=teller.per_second, stop=teller.stop, on_outcome=heard)
         if report.away:
             raise CacheAdminError(
                 _("The server of alias %(alias)r does not answer; what is done is kept.") % {"alias": report.away}

@@ -1,4 +1,4 @@
-"""The words and meanings of the states, said once."""
+"""The words of states and paces, said once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from typing import Final
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+
+from cacheadmin.models import Activity
+from cacheadmin.store import SCAN_COUNT
+
+from . import formats
 
 STATES: Final[dict[str, tuple[str | Promise, str | Promise]]] = {
     "live": (_("Live"), _("The next read is a hit.")),
@@ -25,6 +30,13 @@ SERIALIZERS: Final[dict[str, str | Promise]] = {"bytes": _("bytes"), "integer": 
 """Forms of a stored value that have no proper name, as pickle and JSON have one."""
 
 
+PACES: Final[dict[str, float | None]] = {"fast": None, "normal": 20.0, "slow": 2.0}
+"""Steps a second at most that a person may choose, before and while a run goes on; None for as many as it can.
+
+A step is a call to warm, or a page of about 1,000 keys to clear or to search.
+"""
+
+
 def stored_as(serializer: str) -> str:
     """Return what the form of a stored value is called."""
     return str(SERIALIZERS.get(serializer, serializer))
@@ -38,3 +50,13 @@ def state_word(state: str) -> str:
 def state_meaning(state: str) -> str:
     """Return what a state means, for hover and for readers."""
     return str(STATES[state][1]) if state in STATES else ""
+
+
+def paces_for(kind: str) -> list[tuple[str, str]]:
+    """Return the paces that a run of a kind may have, each with its words, fastest first."""
+    is_calls, words = kind == Activity.Kind.WARM, [("fast", str(_("as fast as it goes")))]
+    for name, per_second in PACES.items():
+        if per_second is not None:
+            text = _("at most %(n)s a second") if is_calls else _("at most %(n)s keys a second")
+            words.append((name, str(text) % {"n": formats.number(per_second * (1 if is_calls else SCAN_COUNT))}))
+    return words

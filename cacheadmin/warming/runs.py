@@ -17,7 +17,7 @@ from django.db import close_old_connections
 from django.urls import get_resolver
 
 from ..conf import config, rank
-from ..dispatch import Stop, spread
+from ..dispatch import Rate, Stop, spread
 from ..exceptions import CacheAdminError, CacheAway
 from ..functions import CachedFunction, registry
 from ..store import store
@@ -218,7 +218,7 @@ def run(
     steps: Iterable[Step],
     *,
     workers: int = 1,
-    per_second: float | None = None,
+    per_second: Rate = None,
     patience: float = 0.0,
     stop: Stop | None = None,
     on_outcome: Callable[[Outcome], object] | None = None,

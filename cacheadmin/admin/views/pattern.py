@@ -101,7 +101,7 @@ class Pattern(Invalidate):
             _("A key matches as it stands, and behind tenant:<id>: too, whoever’s it is."),
             _("Each key is passed twice: first what is being computed is refused, then what matches is deleted."),
             _("What matches is served until its turn comes."),
-            _("It can be cancelled; then it is not complete."),
+            _("It can be slowed down, and cancelled; then it is not complete."),
             _("Your name and reason go to Activity."),
         ]
 

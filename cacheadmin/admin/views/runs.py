@@ -13,7 +13,8 @@ from django.utils.translation import ngettext, pgettext
 from cacheadmin.admin import acts, formats, history, runs, told
 from cacheadmin.admin.access import Access, Permission
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
-from cacheadmin.admin.words import state_word
+from cacheadmin.admin.progress import Progress, progress_of, state_of
+from cacheadmin.admin.words import paces_for, state_word
 from cacheadmin.models import Activity
 
 
@@ -33,8 +34,8 @@ def _is_within(row: Activity, access: Access) -> bool:
 
 def said(row: Activity) -> dict[str, Any]:
     """Return a run in words and numbers, for the page and for its script."""
-    progress = runs.progress_of(row) or runs.Progress(done=row.entries or 0)
-    state = runs.state_of(row, progress)
+    progress = progress_of(row) or Progress(done=row.entries or 0)
+    state = state_of(row, progress)
     seconds = (row.took_ms or 0) / 1000
     pace = progress.done / seconds if seconds > 0 and progress.done else None
     parts = [formats.number(progress.done)]
@@ -86,6 +87,19 @@ def _is_partial(row: Activity, state: str) -> bool:
     return row.kind == Activity.Kind.INVALIDATE and state in (Activity.State.CANCELLED, Activity.State.FAILED)
 
 
+def run_to_change(access: Access, pk: int) -> Activity:
+    """
+    Return a run that the user may stop or slow down: whoever may begin such a run may.
+
+    Raises:  Http404 as `find_run`; NotAllowed.
+    """
+    if not access.may("clear_alias") and not access.may("invalidate"):
+        access.require("warm")
+    row = find_run(access, pk)
+    access.require(_permission(row))
+    return row
+
+
 class RunDetail(Page):
     """Progress of a long deed."""
 
@@ -102,7 +116,8 @@ class RunDetail(Page):
             run=row,
             shown=shown,
             notes=self._notes(row, shown["state"]),
-            may_cancel=shown["state"] == "running" and self.access.may(_permission(row)),
+            may_change=shown["state"] == "running" and self.access.may(_permission(row)),
+            paces=[(pace, words, pace == (row.pace or "fast")) for pace, words in paces_for(row.kind)],
             data_url=self.url("cacheadmin_data_run", pk) if shown["state"] == "running" else "",
         )
 
@@ -124,17 +139,29 @@ class RunCancel(Act):
     tab = "activity"
 
     def post(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Ask it to stop. Whoever may begin such a run may stop it."""
-        if not self.access.may("clear_alias") and not self.access.may("invalidate"):
-            self.access.require("warm")
-        row = find_run(self.access, pk)
-        self.access.require(_permission(row))
+        """Ask it to stop."""
+        row = run_to_change(self.access, pk)
         if runs.cancel(row):
             text = _("Cancelled. What is done is kept.")
             if _is_partial(row, Activity.State.CANCELLED):
                 text = _("Cancelled. It is not complete: what it did not come to may still be served.")
             acts.inform(request, text)
             acts.log(request, f"cancelled: {row.what}")
+        return HttpResponseRedirect(self.url("cacheadmin_run_detail", pk))
+
+
+class RunPace(Act):
+    """Have a run go on faster or slower."""
+
+    tab = "activity"
+
+    def post(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask it to keep another pace."""
+        row, pace = run_to_change(self.access, pk), request.POST.get("pace", "")
+        if runs.change_pace(row, pace):
+            words = dict(paces_for(row.kind))
+            acts.inform(request, _("From now on: %(pace)s.") % {"pace": words[pace]})
+            acts.log(request, f"pace {pace}: {row.what}")
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", pk))
 
 

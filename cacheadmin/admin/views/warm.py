@@ -16,6 +16,8 @@ from cacheadmin.admin import acts, formats, naming, runs
 from cacheadmin.admin.asking import back_to, crumbs_of, open_scope
 from cacheadmin.admin.pages import Figure, Page
 from cacheadmin.admin.warmable import steps_for
+from cacheadmin.admin.words import paces_for
+from cacheadmin.models import Activity
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Warm(Page):
             button=ngettext("Warm %(n)s entry", "Warm %(n)s entries", len(steps)) % {"n": count},
             back=back_to(self, targets),
             is_away=bool(browser.away()),
-            paces=_paces(),
+            paces=paces_for(Activity.Kind.WARM),
         )
 
     def post(self, request: HttpRequest) -> HttpResponse:
@@ -73,11 +75,3 @@ class Warm(Page):
         row = runs.start_warming(request, targets, request.POST.get("pace", ""))
         acts.log(request, row.what)
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", row.pk))
-
-
-def _paces() -> list[tuple[str, str]]:
-    words = {"fast": _("as fast as it goes")}
-    for name, per_second in runs.PACES.items():
-        if per_second is not None:
-            words[name] = _("at most %(n)s a second") % {"n": formats.number(per_second)}
-    return list(words.items())
