@@ -11,6 +11,7 @@ from django.test import override_settings
 
 from cacheadmin import ABSENT, Target, cache_tenant_query, connections, invalidate_tenant_cache, outbox
 from cacheadmin.connections import Gate, link
+from cacheadmin.connections.lines import Line
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.models import Intent
 from cacheadmin.outbox import reopening
@@ -134,6 +135,48 @@ def test_slow_server_is_left_alone(server, tenant) -> None:
             break
     assert link("query").gate is Gate.SHUT
     assert name(tenant.pk) == "old"
+
+
+def test_a_server_that_stays_slow_stays_left_alone_and_is_used_again_when_it_is_quick(
+    server, tenant, monkeypatch
+) -> None:
+    """Each answer takes 80 ms: no timeout, but a site that waits for it would be slower than one without a cache."""
+    monkeypatch.setattr(reopening, "_may_have_threads", lambda: True)
+    assert name(tenant.pk) == "old"
+    exchange, pause = Line.exchange, [0.08]
+    monkeypatch.setattr(Line, "exchange", lambda *args: time.sleep(pause[0]) or exchange(*args))
+    reads = 0
+    while link("query").gate is Gate.UP:
+        name(tenant.pk)
+        reads += 1
+    assert reads <= 40
+    ends, waited = time.monotonic() + 1.5, 0.0
+    while time.monotonic() < ends:
+        begun = time.monotonic()
+        assert name(tenant.pk) == "old"
+        waited = max(waited, time.monotonic() - begun)
+        assert link("query").gate is Gate.SHUT
+        time.sleep(0.01)
+    assert waited < 0.08
+    pause[0] = 0.0
+    ends = time.monotonic() + 10
+    while link("query").gate is not Gate.UP and time.monotonic() < ends:
+        name(tenant.pk)
+        time.sleep(0.02)
+    assert link("query").gate is Gate.UP
+
+
+def test_a_server_that_was_slow_needs_fewer_slow_reads_to_be_left_alone_again(server, tenant) -> None:
+    def reads() -> int:
+        for number in range(100):
+            if link("query").gate is Gate.SHUT:
+                return number
+            link("query")._took(80)
+        return 100
+
+    first = reads()
+    link("query").reopen(lambda *_: True)
+    assert (link("query").gate, reads() < first / 2) == (Gate.UP, True)
 
 
 def test_a_server_that_was_found_away_is_probed_and_drained_though_nobody_asks_for_anything(

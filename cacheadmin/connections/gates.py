@@ -23,6 +23,9 @@ logger = logging.getLogger("cacheadmin")
 SLOWNESS_CALLS: Final = 30
 """Calls over which the mean latency is taken, with weights that fade."""
 
+WARY: Final = 0.75
+"""Share of `SLOW_MS` that the mean begins with when a server comes back that was left alone for being slow."""
+
 _OF_THE_ALIAS: Final = (redis.AuthenticationError, AuthorizationError)
 """What one alias meets, though others at the same server may not."""
 
@@ -247,6 +250,7 @@ class Gated(ABC):
         self._mean_ms += (ms - self._mean_ms) / SLOWNESS_CALLS
         if self._mean_ms > config().slow_ms:
             self._shut(f"{self._mean_ms:.0f} ms a call")
+            self._mean_ms = WARY * config().slow_ms
 
     def _saw(self, identity: bytes) -> None:
         """Note who answered; another one than before is trusted only when it was told what the old one knew."""

@@ -14,7 +14,7 @@ import redis
 from django.core.cache import caches
 from redis.exceptions import RedisError
 
-from ..conf import cache_settings, managed, on_change
+from ..conf import cache_settings, config, managed, on_change
 from ..exceptions import CacheSkipped
 from . import gates
 from .gates import Gate, Gated
@@ -129,8 +129,18 @@ class Link(Gated):
         self.heard_at = line.used
         return Replies(line.identity, values)
 
+    def _is_prompt(self, line: Line) -> bool:
+        """Say whether a PING took no longer than reads may take on the mean."""
+        begun = time.monotonic()
+        self._exchange(line, (("PING",),))
+        return (time.monotonic() - begun) * 1000 <= config().slow_ms
+
     def _is_answered(self, seconds: float | None = None) -> bool:
-        """Ask the server for a sign of life, on a connection of its own. Cost: 2 round trips, or the timeout."""
+        """
+        Ask the server for a sign of life, on a connection of its own: a prompt one, or it would be left alone again.
+
+        Cost:    2 round trips, 3 if the first was slow, or the timeout.
+        """
         kwargs, tries = self.pool.connection_kwargs, 1
         if seconds is not None:
             tries = 2
@@ -140,7 +150,10 @@ class Link(Gated):
             try:
                 line.connection.connect()
                 self._saw(line.identify())
-                self._exchange(line, (("PING",),))
+                if not self._is_prompt(line) and not self._is_prompt(line):
+                    logger.debug("The cache server of alias %r answers slowly.", self.alias)
+                    line.close()
+                    return False
             except (*AWAY, RedisError) as error:
                 line.close()
                 if tries and isinstance(error, _TIMEOUTS):
