@@ -34,7 +34,7 @@ class Redis:
     def __init__(self):
         self.asked, self.is_away, self.away_aliases = [], False, set()
 
-    def deliver(self, targets, *, source="code", name="", reason="", quietly=False):
+    def deliver(self, targets, *, source="code", name="", reason="", quietly=False, watch=None):
         self.asked.append(list(targets))
         away = self.is_away or any(target.alias in self.away_aliases for target in targets)
         state, error = ("failed", "The server does not answer.") if away else ("done", "")
@@ -281,6 +281,44 @@ class TestRelay:
         everything = {Target("tenant", tenant=ALL, alias="query"), Target("tenant", tenant=ALL)}
         assert {target for asked in server.asked for target in asked} == everything
         assert set(states()) == {"done"}
+
+    def test_a_row_whose_delivery_raises_holds_up_no_other_and_is_widened(self, server, monkeypatch):
+        deliver = server.deliver
+
+        def poisoned(targets, **how):
+            if any(target.name == "poison" for target in targets):
+                raise RuntimeError("on purpose")
+            return deliver(targets, **how)
+
+        monkeypatch.setattr(invalidation, "deliver", poisoned)
+        for name in ("a", "poison", "b"):
+            insert(Target("group", name, "7", "query"))
+        assert outbox.relay_once() == outbox.RelayReport(delivered=3)
+        assert server.asked == [
+            [Target("group", "a", "7", "query")],
+            [Target("tenant", "", "7", "query")],
+            [Target("group", "b", "7", "query")],
+        ]
+        insert(Target("group", "poison", "7", "query"), Target("group", "c", "7", "query"))
+        server.asked.clear()
+        assert outbox.drain("query", has_changed=False)
+        assert sorted(map(str, [t for asked in server.asked for t in asked])) == sorted(
+            map(str, (Target("group", "c", "7", "query"), Target("tenant", "", "7", "query")))
+        )
+
+    def test_a_row_that_can_never_be_delivered_is_dead_in_the_end(self, server, monkeypatch):
+        def burst(targets, **how):
+            raise RuntimeError("on purpose")
+
+        monkeypatch.setattr(invalidation, "deliver", burst)
+        insert(Target("group", "a", None, "query"))
+        reports = []
+        for _ in range(relay.MOST_ATTEMPTS):
+            reports.append(outbox.relay_once())
+            Intent.objects.update(due=timezone.now() - dt.timedelta(seconds=1))
+        assert reports[:-1] == [outbox.RelayReport(waiting=1)] * (relay.MOST_ATTEMPTS - 1)
+        assert (reports[-1], states()) == (outbox.RelayReport(dead=1), ["dead"])
+        assert not outbox.drain("query", has_changed=True) or outbox.dead() == 1
 
     def test_a_row_for_an_alias_that_is_gone_is_dead_and_holds_nothing_up(self, server):
         insert(Target("group", "a", "7", "long gone"), TARGET)

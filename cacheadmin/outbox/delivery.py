@@ -235,6 +235,15 @@ def deliver(delivery: Delivery) -> Invalidation | None:
     return result
 
 
+def deliver_or_widen(delivery: Delivery) -> Invalidation | None:
+    """Deliver or, if that fails in a way that nobody foresaw, all that the targets' tenants have. Returns: as there."""
+    result = deliver(delivery)
+    if result is not None:
+        return result
+    whole = tuple(dict.fromkeys(Target("tenant", "", target.tenant, target.alias) for target in delivery.targets))
+    return deliver(replace(delivery, targets=whole))
+
+
 def _tell(delivery: Delivery, result: Invalidation) -> None:
     for listener in _listeners:
         try:

@@ -36,6 +36,11 @@ OWN_SECONDS: Final = rows.DUE_AFTER.total_seconds() + 0.05
 PATIENCE_SECONDS: Final = 0.3
 LONGEST_PAUSE_SECONDS: Final = 15.0
 PRUNE_SECONDS: Final = 60.0
+MOST_ATTEMPTS: Final = 20
+"""Failures that nobody foresaw, of one row by itself, after which it is dead: some five minutes."""
+
+_Row = tuple[int, int, Delivery, list[Target]]
+"""Id (0 if the row is settled already), attempts so far, what it tells, and the targets that can be delivered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ def _locking(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 def _relay_database(connection: BaseDatabaseWrapper, limit: int) -> RelayReport:
     with _locking(connection):
-        groups: dict[frozenset[str | None], list[tuple[int, int, Delivery, list[Target]]]] = {}
+        groups: dict[frozenset[str | None], list[_Row]] = {}
         done = waiting = dead = 0
         for pk, attempts, payload in rows.take(connection, limit):
             told = rows.read(payload)
@@ -120,21 +125,40 @@ def _relay_database(connection: BaseDatabaseWrapper, limit: int) -> RelayReport:
                 groups.setdefault(key, []).append((pk if not unknown else 0, attempts, told, known))
         # A server that is away holds up only the rows that name its alias.
         for group in groups.values():
-            ids = [pk for pk, *_ in group if pk]
-            targets = tuple(dict.fromkeys(target for *_, known in group for target in known))
-            told = group[0][2]
-            names = told.name if len(group) == 1 else ""
-            warm = tuple(dict.fromkeys(rule for _, _, d, _ in group for rule in d.warm))
-            result = delivery.deliver(Delivery(targets, told.rules, "relay", names, warm)) if targets else None
-            if not targets or (result is not None and result.is_done):
-                rows.mark_done(connection, ids, result.identities if result else {})
-                done += len(ids)
-            else:
-                waiting += len(ids)
-                error = result.error if result is not None else "The delivery failed; see the log."
-                attempts = max(attempts for _, attempts, *_ in group) + 1
-                rows.change(connection, ids, {"attempts": attempts, "error": error[:2000]})
+            reports = [_deliver_rows(connection, group)]
+            if reports == [None]:  # one row holds up no others
+                reports = [_deliver_rows(connection, [row], is_last=True) for row in group]
+            for report in filter(None, reports):
+                done, waiting, dead = done + report.delivered, waiting + report.waiting, dead + report.dead
     return RelayReport(done, waiting, dead)
+
+
+def _deliver_rows(connection: BaseDatabaseWrapper, group: list[_Row], *, is_last: bool = False) -> RelayReport | None:
+    """
+    Deliver rows at once and note in them what became of it.
+
+    Returns: None if nobody foresaw how it failed, and it is not the last try of this pass.
+    """
+    ids = [pk for pk, *_ in group if pk]
+    targets = tuple(dict.fromkeys(target for *_, known in group for target in known))
+    told = group[0][2]
+    names = told.name if len(group) == 1 else ""
+    warm = tuple(dict.fromkeys(rule for _, _, d, _ in group for rule in d.warm))
+    deliver = delivery.deliver_or_widen if is_last else delivery.deliver
+    result = deliver(Delivery(targets, told.rules, "relay", names, warm)) if targets else None
+    if not targets or (result is not None and result.is_done):
+        rows.mark_done(connection, ids, result.identities if result else {})
+        return RelayReport(delivered=len(ids))
+    if result is None and not is_last:
+        return None
+    error = result.error if result is not None else "The delivery failed; see the log."
+    attempts = max(attempts for _, attempts, *_ in group) + 1
+    noted = {"attempts": attempts, "error": error[:2000]}
+    if result is None and attempts >= MOST_ATTEMPTS:
+        rows.change(connection, ids, noted | {"state": Intent.State.DEAD})
+        return RelayReport(dead=len(ids))
+    rows.change(connection, ids, noted)
+    return RelayReport(waiting=len(ids))
 
 
 def pending() -> Waiting:
