@@ -35,19 +35,23 @@ SWEEP_PAUSE_SECONDS: Final = 0.005
 MOST_NOTED: Final = 10_000
 
 _lock = threading.Lock()
-_noted: OrderedDict[tuple[Place, str | None], float] = OrderedDict()
-"""(place, group, or None for all of its groups) -> when it may be reclaimed (time.monotonic)."""
+_noted: OrderedDict[tuple[Place, str | None], tuple[float, str]] = OrderedDict()
+"""(place, group, or None for all of its groups) -> when it may be reclaimed (time.monotonic), and the rule's name."""
 
 
-def note(place: Place, groups: list[str] | None) -> None:
-    """Have groups of a place (None: all) looked through in some seconds; beyond 10,000 the oldest is let go."""
+def note(place: Place, groups: list[str] | None, by: str = "") -> None:
+    """
+    Have groups of a place (None: all) looked through in some seconds; beyond 10,000 the oldest is let go.
+
+    `by`: the rule, or the rules, for which it is counted; of several in these seconds the first, which left the most.
+    """
     if place.tenant is not None and place.tenant.startswith("~"):
         return  # known by its digest only: its names cannot be built again
     due, is_new = time.monotonic() + GATHER_SECONDS, False
     with _lock:
         for group in [None] if groups is None else groups:
             if (what := (place, group)) not in _noted:
-                _noted[what], is_new = due, True
+                _noted[what], is_new = (due, by), True
         while len(_noted) > MOST_NOTED:
             _noted.popitem(last=False)
     if is_new:  # else the thread that somebody started for it is still there
@@ -74,7 +78,7 @@ def run_due(*, everything: bool = False) -> int:
     """
     freed = 0
     while (taken := _take(everything)) is not None:
-        place, group = taken
+        place, group, by = taken
         where = store(place.alias)
         if not isinstance(where, RedisStore):
             continue
@@ -83,6 +87,7 @@ def run_due(*, everything: bool = False) -> int:
             for name in names:
                 gone = reclaim(where, place.group(name))
                 recorder.dropped(place.alias, name, place.tenant, gone)
+                recorder.freed(by, gone)
                 freed += gone
         except CacheAway as error:
             logger.debug("Orphans stay until they expire: %s", error)
@@ -138,12 +143,12 @@ def sweep(alias: str, *, only_look: bool = False) -> Iterator[Swept]:
         time.sleep(SWEEP_PAUSE_SECONDS)
 
 
-def _take(everything: bool) -> tuple[Place, str | None] | None:
+def _take(everything: bool) -> tuple[Place, str | None, str] | None:
     with _lock:
-        for key, due in _noted.items():
+        for key, (due, by) in _noted.items():
             if everything or due <= time.monotonic():
                 del _noted[key]
-                return key
+                return (*key, by)
             return None  # in order of time
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
@@ -33,6 +33,8 @@ class Fired:
     times: int = 0
     last: float | None = None
     """Seconds since 1970, to the minute."""
+    entries: int = 0
+    """Entries given back for it, alone or together with others."""
 
     @property
     def per_hour(self) -> str:
@@ -50,37 +52,58 @@ class Fired:
 NEVER: Final = Fired()
 
 
-def dropped_lines(now: float | None = None) -> list[DroppedLine] | None:
-    """Return what was invalidated in the last 24 hours; None while that cannot be known. Cost: 1 round trip."""
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the counters know of the last 24 hours."""
+
+    lines: list[DroppedLine]
+    """What was invalidated."""
+    freed: dict[str, int]
+    """Name of a rule, or of several that fired together -> entries given back."""
+
+
+def counted(now: float | None = None) -> Counted | None:
+    """Return what the last 24 hours say of rules; None while that cannot be known. Cost: 1 round trip."""
     until = time.time() if now is None else now
     reader = Reader()
-    answer = reader.dropped(until - DAY, until)
+    lines, freed = reader.dropped(until - DAY, until), reader.freed(until - DAY, until)
     try:
         reader.run()
     except CacheAway:
         return None
-    return answer.value
+    return Counted(lines.value, freed.value)
 
 
-def fired(names: Collection[str], lines: Iterable[DroppedLine]) -> dict[str, Fired]:
+def _named(text: str, names: Collection[str], odd: Collection[str]) -> list[str]:
+    """Return those of some rules that a line names: with commas between, and a name may hold a comma, too."""
+    parts = set(text.split(", ")).intersection(names)
+    return [*parts, *(name for name in odd if f", {name}, " in f", {text}, ")]
+
+
+def fired(
+    names: Collection[str], lines: Iterable[DroppedLine], freed: Mapping[str, int] | None = None
+) -> dict[str, Fired]:
     """
-    Return how often each of some rules fired, as far as some lines tell.
+    Return how often each of some rules fired, as far as some lines tell, and how many entries were given back for it.
 
     A transaction that a rule fires for drops several things at once: it counts once a tenant. Rules that fire together
-    share a line, their names with commas between; a name may hold a comma, too.
+    share a line, and each is counted whole.
     """
     odd = [name for name in names if ", " in name]
     most: dict[tuple[str, int, str | None], int] = {}
     for line in lines:
         if line.source in ("rule", "relay"):
-            parts = set(line.name.split(", ")).intersection(names)
-            for name in [*parts, *(name for name in odd if f", {name}, " in f", {line.name}, ")]:
+            for name in _named(line.name, names, odd):
                 cell = (name, line.at, line.tenant)
                 most[cell] = max(most.get(cell, 0), line.count)
     found: dict[str, Fired] = {}
     for (name, at, _tenant), count in most.items():
         known = found.get(name, NEVER)
         found[name] = Fired(known.times + count, max(known.last or 0.0, float(at)))
+    for text, entries in (freed or {}).items():
+        for name in _named(text, names, odd):
+            known = found.get(name, NEVER)
+            found[name] = replace(known, entries=known.entries + entries)
     return found
 
 
@@ -133,7 +156,7 @@ class Listed:
 
 def listed(site: AdminSite, *, may_add: bool, with_figures: bool) -> Listed:
     """Return every rule. Cost: one query, and one round trip for the figures."""
-    lines = dropped_lines() if with_figures else None
+    known = counted() if with_figures else None
     stored = list(InvalidationRule.objects.order_by("name"))
     pks = {row.name: row.pk for row in stored}
     rows = [_stored(site, row) for row in stored]
@@ -142,9 +165,9 @@ def listed(site: AdminSite, *, may_add: bool, with_figures: bool) -> Listed:
         rows += [_of_code(site, rule, pks.get(rule.name), may_add=may_add) for rule in code_rules()]
     except InvalidRule as failure:
         error = str(failure)
-    if lines is None:
+    if known is None:
         return Listed(rows, error, knows_fired=False)
-    counts = fired({row.name for row in rows}, lines)
+    counts = fired({row.name for row in rows}, known.lines, known.freed)
     return Listed([replace(row, fired=counts.get(row.name, NEVER)) for row in rows], error)
 
 
@@ -262,6 +285,13 @@ def counts(rows: Sequence[RuleRow]) -> dict[str, int]:
     return by_state | {source: len(chosen(rows, source=source)) for source in SOURCES}
 
 
+def _counts_what() -> str:
+    return _(
+        "Memory given back by scopes, counted a few seconds later; rules that fired together each count all of it. "
+        "What a tag drops is given back when it is computed anew, and not counted here."
+    )
+
+
 def columns(wish: paging.Asked, *, with_figures: bool) -> list[paging.Column]:
     """Return the heads of the table."""
     heads: list[dict[str, Any]] = [
@@ -273,6 +303,7 @@ def columns(wish: paging.Asked, *, with_figures: bool) -> list[paging.Column]:
         heads += [
             {"label": _("Fired"), "sort": "-fired", "title": _("Last time within 24 hours")},
             {"label": _("Fires /h"), "is_number": True, "is_low": True, "title": _("Mean of 24 hours")},
+            {"label": _("Entries dropped (24 h)"), "is_number": True, "is_low": True, "title": _counts_what()},
         ]
     heads += [{"label": _("Source"), "sort": "source", "is_low": True}, {"label": _("On")}]
     return paging.columns(heads, wish)

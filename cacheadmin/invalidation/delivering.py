@@ -30,6 +30,9 @@ logger = logging.getLogger("cacheadmin")
 _TRUSTING: Final = ("rule", "relay")
 """Sources that believe `Tenancy.lists_all`; a person or a command also reaches tenants that no list has."""
 
+_OF_RULES: Final = ("rule", "relay")
+"""Sources whose names are rules, or several with commas between."""
+
 
 def deliver(
     targets: Sequence[Target],
@@ -51,7 +54,7 @@ def deliver(
     Returns: "done", or "failed" with the error and what is still to do: never raises for an absent server.
     Raises:  UnknownAlias.
     """
-    begun = time.perf_counter()
+    begun, by = time.perf_counter(), name if source in _OF_RULES else ""
     memory.forget_hits()
     prepare = _prepared if len(targets) <= MOST_KEPT else _prepared.__wrapped__
     prepared = prepare(tuple(targets))
@@ -64,12 +67,12 @@ def deliver(
                 identities[alias] = store(alias).drop_many(drops).hex()
                 places += len(drops)
             for place, groups in prepared.orphaned:
-                reclaiming.note(place, groups)
+                reclaiming.note(place, groups, by)
         elif quietly:
             with own_sql.quiet():
-                places, keys = _deliver(targets, source, identities, watch)
+                places, keys = _deliver(targets, source, identities, watch, by)
         else:
-            places, keys = _deliver(targets, source, identities, watch)
+            places, keys = _deliver(targets, source, identities, watch, by)
     except Stopped:
         error, is_stopped = "Stopped before the end: what was looked at is done, the rest is not.", True
     except CacheAway as failure:
@@ -97,7 +100,7 @@ def deliver(
 
 
 def _deliver(
-    targets: tuple[Target, ...], source: str, identities: dict[str, str], watch: Watch | None = None
+    targets: tuple[Target, ...], source: str, identities: dict[str, str], watch: Watch | None = None, by: str = ""
 ) -> tuple[int, int]:
     """Deliver what has to be planned anew. Adds to `identities`. Returns: places, keys deleted by name."""
     plans, places, keys = plan(targets), 0, 0
@@ -106,7 +109,7 @@ def _deliver(
     for shared in (True, False):  # shared data is computed from nothing of a tenant, so it goes first
         for of_alias in plans:
             chosen = {t: w for t, w in works[of_alias.alias].items() if (t is None) is shared}
-            reached, deleted, identity = drop(store(of_alias.alias), chosen)
+            reached, deleted, identity = drop(store(of_alias.alias), chosen, by)
             places += reached
             keys += deleted
             if identity:
@@ -206,4 +209,6 @@ def _tenants() -> tuple[list[str], bool]:
         return [tenant.id for tenant in site.list()], site.lists_all
     except DatabaseError as error:
         logger.warning("The tenants cannot be listed (%s); they are looked for on the server.", type(error).__name__)
-        return [], False
+    except Exception:  # the site's own code: no invalidation may wait until somebody has mended it
+        logger.exception("Tenancy.list() failed; the tenants are looked for on the server.")
+    return [], False

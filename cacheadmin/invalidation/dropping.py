@@ -17,8 +17,12 @@ PLACES_AT_ONCE: Final = 500
 """Places whose UNLINKs share a round trip."""
 
 
-def drop(of_alias: Store, works: dict[str | None, Work]) -> tuple[int, int, bytes]:
-    """Invalidate in some places of one alias. Returns: places, keys deleted by name, the server's identity."""
+def drop(of_alias: Store, works: dict[str | None, Work], by: str = "") -> tuple[int, int, bytes]:
+    """
+    Invalidate in some places of one alias, for the rule called `by`, if it is one.
+
+    Returns: places, keys deleted by name, the server's identity.
+    """
     items, keys, identity = list(works.items()), 0, b""
     for start in range(0, len(items), PLACES_AT_ONCE):
         batch = [(of_alias.place(tenant), work) for tenant, work in items[start : start + PLACES_AT_ONCE]]
@@ -34,7 +38,7 @@ def drop(of_alias: Store, works: dict[str | None, Work]) -> tuple[int, int, byte
         identity = of_alias.drop_many(drops) or identity
         for drop in drops:
             if drop.tenant or drop.groups:
-                reclaiming.note(drop.place, None if drop.tenant else sorted(drop.groups))
+                reclaiming.note(drop.place, None if drop.tenant else sorted(drop.groups), by)
     return len(items), keys, identity
 
 

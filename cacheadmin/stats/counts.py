@@ -78,10 +78,12 @@ class Delta:
     """Everything that was invalidated; one invalidation may drop several things."""
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
     """(alias, source) -> invalidations, as many as the cells' `invalidated` add up to."""
+    freed: dict[str, int] = field(default_factory=dict)
+    """Name of a rule, or of several that fired together -> entries whose memory was given back for it."""
     marks: list[Mark] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.counts or self.latency or self.dropped or self.sources or self.marks)
+        return bool(self.counts or self.latency or self.dropped or self.sources or self.freed or self.marks)
 
 
 Sink: TypeAlias = Callable[[Delta], None]

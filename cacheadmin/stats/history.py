@@ -15,6 +15,7 @@ from .counts import EVENTS, LATENCY_BOUNDS_US, Mark
 from .layout import (
     BOTH,
     DROPPED,
+    FREED,
     GROUPS,
     HOUR,
     MINUTE,
@@ -290,6 +291,20 @@ class Reader:
             return sorted(found, key=lambda line: (-line.at, -line.count, line.what))
 
         return self._ask([("HGETALL", bucket_key(DROPPED, HOUR, hour)) for hour in hours], parse)
+
+    def freed(self, since: float, until: float) -> Later[dict[str, int]]:
+        """Ask how many entries were given back for each rule, or for several that fired together; by whole hours."""
+        hours = starts(HOUR, max(since, until - 24 * HOUR), until)
+
+        def parse(replies: list[Any]) -> dict[str, int]:
+            found: dict[str, int] = {}
+            for reply in replies:
+                for field, text in _pairs(reply):
+                    by = part_of(field.partition(":")[2])
+                    found[by] = found.get(by, 0) + int(text)
+            return found
+
+        return self._ask([("HGETALL", bucket_key(FREED, HOUR, hour)) for hour in hours], parse)
 
 
 def _pairs(reply: Any) -> Iterable[tuple[str, bytes]]:

@@ -46,6 +46,9 @@ BOTH: Final = Kind("b", 64, {TEN_MINUTES: 4 * HOUR, HOUR: 25 * HOUR})
 DROPPED: Final = Kind("d", 1, {HOUR: 25 * HOUR})
 """Fields `<alias>:<minute>:<source>:<tenant>:<name>:<what>`, one number: how many times it was invalidated."""
 
+FREED: Final = Kind("f", 1, {HOUR: 25 * HOUR})
+"""Fields `r:<name>`, of a rule or of several that fired together; one number: entries given back for it."""
+
 FIELDS_A_HASH: Final = 512
 DROPPED_A_HASH: Final = 4096
 KEEP_SAMPLES: Final = 8 * DAY
@@ -95,8 +98,11 @@ Fields: TypeAlias = dict[str, list[int]]
 """A field of a HASH -> the numbers to add to it."""
 
 
-FINE: Final = (TOTALS, GROUPS, TENANTS, DROPPED)
-"""Kinds with buckets of a minute, or with the minute in the field."""
+FINE: Final = (TOTALS, GROUPS, TENANTS, DROPPED, FREED)
+"""Kinds with buckets of a minute, or that have no coarser ones."""
+
+HOURLY: Final = (DROPPED, FREED)
+"""Those of them that are kept by the hour all the same."""
 
 COARSE: Final = (TOTALS, GROUPS, TENANTS, BOTH)
 """Kinds with buckets above a minute."""
@@ -125,6 +131,8 @@ def sums(minute: int, delta: Delta, kinds: Collection[Kind]) -> dict[tuple[Kind,
     for (alias, tenant, target, source, by), count in delta.dropped.items():
         at = minute % HOUR // MINUTE
         put(DROPPED, 0, f"{name(alias)}:{at}:{source}:{who(tenant)}:{name(by)}:{name(target)}", [count])
+    for by, count in delta.freed.items():
+        put(FREED, 0, f"r:{name(by)}", [count])
     return found
 
 

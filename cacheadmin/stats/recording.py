@@ -24,6 +24,9 @@ logger = logging.getLogger("cacheadmin")
 CELLS_PER_THREAD: Final = 4096
 """Most (alias, group, tenant) that one thread counts apart between two flushes; the rest is counted under OTHER."""
 
+NAMES_FREED: Final = 512
+"""Most rules, or rules that fired together, for which one thread counts what was given back; the rest is OTHER's."""
+
 EVERYTHING_SECONDS: Final = 15.0
 """Seconds between two flushes of everything."""
 
@@ -55,7 +58,10 @@ class Keeper(Protocol):
 class _Shard:
     """The counts of one thread, which alone writes to them. They only grow; who flushes remembers what it has seen."""
 
-    __slots__ = ("born", "counts", "dropped", "owner", "seen", "seen_dropped", "seen_sources", "sources")
+    __slots__ = (
+        *("born", "counts", "dropped", "freed", "owner", "seen", "seen_dropped", "seen_freed", "seen_sources"),
+        "sources",
+    )
 
     def __init__(self, born: int, owner: object) -> None:
         self.born = born
@@ -66,6 +72,8 @@ class _Shard:
         self.seen_dropped: dict[Dropped, int] = {}
         self.sources: dict[tuple[str, str], int] = {}
         self.seen_sources: dict[tuple[str, str], int] = {}
+        self.freed: dict[str, int] = {}
+        self.seen_freed: dict[str, int] = {}
 
 
 class _Owner:
@@ -163,6 +171,14 @@ class Recorder:
         """Count entries that an invalidation has removed: at once those it names, later those it left unreadable."""
         if entries:
             self._cell(alias, group, tenant)[_DROPPED] += entries
+
+    def freed(self, name: str, entries: int) -> None:
+        """Count entries given back for what a rule invalidated, or several that fired together; seconds later."""
+        if entries and name:
+            self._cell(config().stats_alias, "", None)  # makes sure that there is a shard, and a flush
+            freed = self._local.shard.freed
+            name = name if name in freed or len(freed) < NAMES_FREED else OTHER
+            freed[name] = freed.get(name, 0) + entries
 
     def invalidated(
         self, alias: str, tenant: str | None, what: str, source: str, name: str, *, is_first: bool = True
@@ -317,6 +333,7 @@ def _take_counts(shard: _Shard, delta: Delta) -> None:
             _add(delta.counts, cell, added)
     _take_numbers(shard.dropped, shard.seen_dropped, delta.dropped)
     _take_numbers(shard.sources, shard.seen_sources, delta.sources)
+    _take_numbers(shard.freed, shard.seen_freed, delta.freed)
 
 
 def _take_numbers(counted: dict[_K, int], seen: dict[_K, int], into: dict[_K, int]) -> None:

@@ -31,6 +31,7 @@ from .layout import (
     FIELDS_A_HASH,
     FINE,
     HOUR,
+    HOURLY,
     KEEP_SAMPLES,
     MINUTE,
     TEN_MINUTES,
@@ -71,7 +72,7 @@ class Chunk:
 def _cells(start: int, delta: Delta, *, coarse: bool) -> Iterator[tuple[str, int, int, list[str]]]:
     """Yield (key, seconds to live, most fields, [field, numbers, …]) in pieces that fit a script."""
     for (kind, shard), fields in sums(start, delta, COARSE if coarse else FINE).items():
-        steps = {step: keep for step, keep in kind.keep.items() if kind is DROPPED or coarse is (step > MINUTE)}
+        steps = {step: keep for step, keep in kind.keep.items() if kind in HOURLY or coarse is (step > MINUTE)}
         flat = [text for field, numbers in fields.items() for text in (field, numbers_text(numbers))]
         most = DROPPED_A_HASH if kind is DROPPED else FIELDS_A_HASH
         for step, keep in steps.items():
@@ -94,6 +95,9 @@ def merge(into: Delta, delta: Delta) -> None:
         if kind not in into.dropped and len(into.dropped) >= WAITING_CELLS:
             kind = (kind[0], OTHER, OTHER, kind[3], OTHER)
         into.dropped[kind] = into.dropped.get(kind, 0) + count
+    for by, count in delta.freed.items():
+        by = by if by in into.freed or len(into.freed) < FIELDS_A_HASH else OTHER
+        into.freed[by] = into.freed.get(by, 0) + count
 
 
 # --- sending --------------------------------------------------------------------------------------------------------
@@ -143,7 +147,7 @@ class Rollups:
     def _keep(self, delta: Delta, now: float) -> None:
         minute = int(now) // MINUTE * MINUTE
         self._marks = (self._marks + delta.marks)[:MARKS_WAITING]
-        if delta.counts or delta.latency or delta.dropped:
+        if delta.counts or delta.latency or delta.dropped or delta.freed:
             merge(self._minutes.setdefault(minute, Delta()), delta)
             merge(self._coarse.setdefault(minute // TEN_MINUTES * TEN_MINUTES, Delta()), delta)
         for waiting in (self._minutes, self._coarse):
