@@ -1,5 +1,6 @@
 """The overview: a verdict, figures, charts, who misses; for those who may see it, and of their tenants only."""
 
+import datetime as dt
 import json
 import re
 import time
@@ -11,8 +12,9 @@ import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
-from django.utils import translation
+from django.utils import timezone, translation
 
+from cacheadmin import Target, outbox
 from cacheadmin import overview as counters
 from cacheadmin.admin.charts import Chart, Line, Sheet
 from cacheadmin.admin.series import begun, memory, named
@@ -20,6 +22,7 @@ from cacheadmin.admin.views import overview as page_module
 from cacheadmin.connections import Link, forget_links, link
 from cacheadmin.doctor import registry as doctor_registry
 from cacheadmin.functions import registry
+from cacheadmin.models import Intent
 from cacheadmin.overview import Cause, Note, Series
 from cacheadmin.stats import Mark, recorder, rollups
 from shop.models import Tenant, User
@@ -364,3 +367,14 @@ def test_without_redis_it_says_so_and_shows_what_the_database_knows(admin, count
 def charts_or_none(response):
     found = re.search(r'id="cacheadmin-charts"', response.content.decode())
     return found and found[0]
+
+
+def test_what_waits_in_the_database_and_in_this_process_is_counted_with_its_age(admin, counted) -> None:
+    row = Intent.objects.create(due=timezone.now() - dt.timedelta(minutes=3), payload={"targets": []})
+    Intent.objects.filter(pk=row.pk).update(created=timezone.now() - dt.timedelta(minutes=4))
+    delivery = outbox.Delivery((Target("group", "sales", "12", "query"),))
+    outbox.delivery.remember(delivery)  # in a transaction, so in memory
+    words = " ".join(re.sub(r"<[^>]+>", " ", admin.get(URL).content.decode()).split())
+    outbox.reset()
+    assert "Waiting 2" in words
+    assert "4 min" in words

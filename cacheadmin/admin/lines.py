@@ -14,9 +14,10 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from cacheadmin import outbox
 from cacheadmin.admin import history, naming, progress, told
 from cacheadmin.admin.access import Access
-from cacheadmin.models import Activity, Intent
+from cacheadmin.models import Activity
 from cacheadmin.targets import Target
 from cacheadmin.tenancy import Everyone
 
@@ -156,14 +157,13 @@ def may_see(target: Target, access: Access) -> bool:
 
 def count_waiting() -> tuple[int, dt.datetime | None]:
     """
-    Return how many invalidations wait to be delivered, and since when. Cost: one query.
+    Return how many invalidations wait to be delivered, in all databases and in this process, and since when.
 
     Those that are not due yet are on their way: whoever wrote them delivers them right after the commit.
+    Cost:    one query a database.
     """
-    held = Intent.objects.filter(state=Intent.State.PENDING, due__lte=timezone.now())
-    ages = held.order_by("created").values_list("created", flat=True)
-    found = list(ages[:1001])
-    return len(found), found[0] if found else None
+    held = outbox.pending()
+    return held.count, timezone.now() - dt.timedelta(seconds=held.oldest_seconds) if held.count else None
 
 
 def labels_of(lines: Iterable[Line]) -> dict[str | None, str]:
