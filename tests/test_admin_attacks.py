@@ -285,9 +285,7 @@ def test_every_page_comes_after_one_timeout_a_server_and_says_so(admin, server, 
             begun = time.thread_time()
             answer = admin.get(url, follow=True)
             busy = time.thread_time() - begun
-            # A second: at most eight waits of 100 ms each, a connection and a reply for each of four aliases.
-            assert len(waits) <= 8, (name, waits)
-            assert busy < 1.0, name
+            assert len(waits) * 0.1 + busy < 1.0, (name, waits, busy)  # a wait ends at the timeout of 100 ms
             body = re.sub(r"\s+", " ", answer.content.decode())
             if not name.startswith("host"):
                 assert re.search(r"Redis \([\w, ]+\) does not answer since \d\d:\d\d:\d\d", body), name

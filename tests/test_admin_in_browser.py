@@ -101,6 +101,44 @@ def test_paused_is_remembered(opened) -> None:
     assert (button.inner_text(), button.get_attribute("aria-pressed")) == ("Paused", "false")
 
 
+HIDE = """isHidden => {
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => isHidden });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_nothing_is_asked_in_a_hidden_tab_nor_while_paused(open_page, counted, live_server) -> None:
+    page = open_page()
+    page.clock.install()
+    asked = []
+    page.on("request", lambda request: "data/overview" in request.url and asked.append(request.url))
+    page.goto(live_server.url + URL)
+    page.wait_for_selector(".uplot canvas")
+
+    def asked_in_a_minute():
+        page.wait_for_timeout(300)  # what was asked already is answered
+        asked.clear()
+        for _ in range(6):
+            page.clock.run_for(10_000)
+            page.wait_for_timeout(50)
+        return len(asked)
+
+    assert asked_in_a_minute() > 0
+    page.evaluate(HIDE, True)
+    assert asked_in_a_minute() == 0
+    with page.expect_request("**/data/overview**"):  # at once when it is seen again
+        page.evaluate(HIDE, False)
+    assert asked_in_a_minute() > 0
+    page.click("[data-cacheadmin-live]")
+    assert asked_in_a_minute() == 0
+    page.evaluate(HIDE, True)
+    page.evaluate(HIDE, False)
+    assert asked_in_a_minute() == 0
+    with page.expect_request("**/data/overview**"):
+        page.click("[data-cacheadmin-live]")
+    assert asked_in_a_minute() > 0
+
+
 def test_an_alias_is_chosen_without_a_button(opened) -> None:
     page = opened()
     page.select_option("select[name=alias]", "query")

@@ -11,6 +11,7 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import include, path, reverse
 
+from cacheadmin import ABSENT
 from cacheadmin.admin import ConsoleAdmin, InvalidationRuleAdmin, host, ids, rule_preview
 from cacheadmin.admin.mixins import CacheInvalidationMixin, TenantCacheMixin
 from cacheadmin.exceptions import CacheAway
@@ -122,7 +123,7 @@ def test_the_panel_lists_what_saving_the_row_would_drop(admin_client, item, shop
     page = admin_client.get(reverse(PANEL, args=[item.pk]))
     assert "would drop 2 entries" in page.content.decode()
     assert [crumb.label for crumb in page.context["crumbs"]][-2:] == [str(item), "Cached data"]
-    assert inventory_list.peek(item.tenant_id) is not None
+    assert inventory_list.peek(item.tenant_id) is not ABSENT
 
 
 def test_the_panel_says_when_and_by_whom_a_group_was_invalidated(admin_client, item):
@@ -172,7 +173,7 @@ def test_the_button_leads_to_the_question_and_changes_nothing(admin_client, item
     assert Target("prefix", "inventory", str(item.tenant_id), "query") in scope(answer)
     assert Target("tag", f"branch:{item.branch_id}", str(item.tenant_id), "query") in scope(answer)
     assert admin_client.get(answer["Location"]).status_code == 200
-    assert inventory_list.peek(item.tenant_id) is not None
+    assert inventory_list.peek(item.tenant_id) is not ABSENT
     assert not Activity.objects.exists()
 
 

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from cacheadmin import rules, testing
+from cacheadmin import ABSENT, rules, testing
 from cacheadmin.admin import rule_form, rule_list, rule_preview
 from cacheadmin.exceptions import CacheAway, InvalidRule
 from cacheadmin.models import Activity, InvalidationRule
@@ -390,7 +390,7 @@ def test_the_preview_counts_what_would_be_dropped_for_the_tenant(admin_client, s
     sent["preview_tenant"] = str(gold.pk)
     assert "would drop 1 entry" in admin_client.post(reverse(PREVIEW), sent).json()["html"]
     assert not InvalidationRule.objects.exists()
-    assert inventory_list.peek(gold.pk) is not None
+    assert inventory_list.peek(gold.pk) is not ABSENT
 
 
 def test_the_preview_button_shows_the_same_and_saves_nothing(admin_client, shop):

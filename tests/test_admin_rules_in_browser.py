@@ -63,6 +63,24 @@ def test_a_rule_is_typed_with_chips_rows_and_a_preview_that_follows(opened):
     assert complaints(page) == []
 
 
+def test_a_rule_that_stands_is_edited_with_a_preview_that_follows(opened, item):
+    inventory_list(item.tenant_id, page=2)
+    made = InvalidationRule.objects.create(name="stock", model="shop.InventoryItem", targets=["group:dashboard"])
+    page = opened(reverse("admin:cacheadmin_invalidationrule_change", args=[made.pk]))
+    page.wait_for_selector("text=would drop nothing")
+    name = page.locator("[name=targets-name]").first
+    assert name.input_value() == "dashboard"
+    name.fill("inventory_list")
+    page.wait_for_selector("text=would drop 2 entries")
+    made.refresh_from_db()
+    assert made.targets == ["group:dashboard"]  # looking saves nothing
+    page.click("button[name=_save]")
+    page.wait_for_url("**/invalidationrule/")
+    made.refresh_from_db()
+    assert [(target["kind"], target["name"]) for target in made.targets] == [("group", "inventory_list")]
+    assert complaints(page) == []
+
+
 def test_a_rule_is_typed_without_script(opened):
     page = opened(reverse("admin:cacheadmin_invalidationrule_add"), java_script_enabled=False)
     page.select_option("#id_model", "shop.InventoryItem")
