@@ -14,6 +14,7 @@ from cacheadmin.models import Intent
 from cacheadmin.outbox import Delivery, relay, rows
 from cacheadmin.signals import cache_read
 from cacheadmin.testing import captured_invalidations
+from cacheadmin.transactions import own_sql
 from shop.management.commands.seed_shop import fill
 from shop.models import InventoryItem, Tenant, User
 
@@ -229,6 +230,29 @@ def test_a_callback_of_another_app_that_raises_does_not_lose_ours(shop):
         write()
     assert len(dropped) == 1
     assert names(shop) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE shop_tenant SET name = 'b' RETURNING txid_current()",
+        "INSERT INTO shop_tenant (name, slug, currency) VALUES ('b', 'b', 'EUR') RETURNING txid_current()",
+        "DELETE FROM shop_tenant\nRETURNING txid_current()",
+        "WITH x AS (UPDATE shop_tenant SET name = 'b' RETURNING id) SELECT txid_current() FROM x",
+    ],
+)
+def test_a_write_that_returns_rows_is_committed_together_with_its_intent(shop, statement, monkeypatch):
+    insert, inserted_in = rows.insert, []
+
+    def noting(connection, *args):
+        inserted_in.extend(own_sql.fetch(connection, "SELECT txid_current()"))
+        return insert(connection, *args)
+
+    monkeypatch.setattr(rows, "insert", noting)
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        assert cursor.fetchall() == inserted_in
+    assert connection.get_autocommit()
 
 
 class TestTwoRelays:

@@ -1240,11 +1240,97 @@ class TestRaw:
             list(InventoryItem.objects.raw("UPDATE shop_inventoryitem SET price = 1 RETURNING *"))
         check_covered({(str(world.a.pk), "1")}, dropped)
 
+    @pytest.mark.parametrize("outbox", ["durable", "on_failure"])
+    @pytest.mark.parametrize("read", [list, lambda c: [c.fetchone()], lambda c: c.fetchmany(2), lambda c: c.fetchall()])
+    def test_rows_that_a_write_returns_are_read_as_ever(self, use_rules, settings, outbox, read):
+        settings.CACHEADMIN = settings.CACHEADMIN | {"OUTBOX": outbox}
+        World()
+        raised = "UPDATE shop_inventoryitem SET price = price + 1 WHERE sku = '1' RETURNING sku, price"
+
+        def told():
+            with connection.cursor() as cursor:
+                same = cursor.execute(raised)
+                assert connection.get_autocommit()
+                found = [read(cursor), [column[0] for column in cursor.description]]
+                found += [cursor.fetchmany(1), same.fetchone(), cursor.fetchall(), cursor.fetchone(), list(cursor)]
+                cursor.execute(raised)
+                cursor.execute("SELECT 7")
+                return [*found, cursor.fetchall(), cursor.rowcount]
+
+        InventoryItem.objects.update(price=1)
+        writes.uninstall()
+        try:
+            as_ever = told()
+        finally:
+            writes.install()
+        InventoryItem.objects.update(price=1)
+        use_rules(ITEMS)
+        assert told() == as_ever
+
     def test_the_drivers_cursor_keeps_its_attributes(self):
         with connection.cursor() as cursor:
             assert hasattr(cursor, "copy") == ON_POSTGRES
             assert hasattr(cursor, "executescript") != ON_POSTGRES
             assert cursor.rowcount == -1
+
+
+WITH_ROWS = """
+    import os
+    os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
+    import django
+    django.setup()
+    from concurrent.futures import ThreadPoolExecutor
+    from django.conf import settings
+    from django.core.management import call_command
+    from django.db import connection
+    from django.test import override_settings
+    from cacheadmin import cache_tenant_query
+    from shop.models import Tenant
+    call_command("migrate", verbosity=0)
+    made = Tenant.objects.create(name="0", slug="a")
+
+    @cache_tenant_query(timeout=60, key_prefix="tenant_name")
+    def name(tenant_id):
+        return Tenant.objects.get(pk=tenant_id).name
+
+    another = ThreadPoolExecutor(1)
+    read = lambda: another.submit(name, made.pk).result()
+    write = "UPDATE shop_tenant SET name = CAST(name AS INTEGER) + 1 RETURNING *"
+    for outbox in ("durable", "on_failure"):
+        with override_settings(CACHEADMIN=settings.CACHEADMIN | {"OUTBOX": outbox}):
+            read()
+            with connection.cursor() as cursor:
+                cursor.execute(write)
+                read()
+                cursor.fetchall()
+            print(read(), end=" ")
+            with connection.cursor() as cursor:
+                cursor.execute(write)
+                read()
+            print(read(), end=" ")
+            rows = iter(Tenant.objects.raw(write).iterator())
+            next(rows)
+            read()
+            list(rows)
+            print(read(), end=" ")
+    another.submit(connection.close).result()
+"""
+
+
+@pytest.mark.skipif(ON_POSTGRES, reason="SQLite commits a write that returns rows with the last of them")
+def test_who_reads_while_a_write_waits_to_be_fetched_stores_nothing_old(tmp_path):
+    code = WITH_ROWS.replace("settings_of(outbox)", '{**settings.CACHEADMIN, "OUTBOX": outbox}')
+    code = code.replace("import override_settings", "import override_settings\n    from django.conf import settings")
+    environment = os.environ | {"SHOP_DB": str(tmp_path / "shop.sqlite3"), "PYTHONPATH": "tests"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WITH_ROWS)],
+        cwd=Path(__file__).parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == list("123456"), done.stderr
 
 
 # --- robustness -----------------------------------------------------------------------------------------------------

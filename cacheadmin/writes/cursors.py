@@ -16,6 +16,7 @@ from cacheadmin.transactions.state import state_of
 from cacheadmin.writes import callers
 from cacheadmin.writes.blocks import block
 from cacheadmin.writes.compilers import RULES_TABLE, note_edit
+from cacheadmin.writes.fetched import Fetched
 from cacheadmin.writes.statements import Statement, statement
 
 logger = logging.getLogger("cacheadmin")
@@ -43,9 +44,22 @@ def hook(original: Callable[..., Any]) -> Callable[..., Any]:
             transactions.note_isolation(connection)
         if told.tables is not None and not told.tables:
             return original(cursor, sql, *args, **kwargs)
-        return write(connection, told, sql, lambda: original(cursor, sql, *args, **kwargs))
+        run = functools.partial(original, cursor, sql, *args, **kwargs)
+        if told.returns_rows and connection.vendor != "postgresql" and _is_alone(connection):
+            return write(connection, told, sql, lambda: _with_rows(cursor, run))
+        return write(connection, told, sql, run)
 
     return execute
+
+
+def _with_rows(cursor: Any, run: Callable[[], Any]) -> Any:
+    """Run a statement and fetch its rows, while it is not committed: drivers of PostgreSQL do that by themselves."""
+    result, driver = run(), cursor.cursor
+    if driver.description is None:
+        return result
+    with cursor.db.wrap_database_errors:
+        cursor.cursor = Fetched(driver)
+    return cursor.cursor if result is driver else result
 
 
 def hook_procedure(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,9 +87,13 @@ def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any]) ->
     return result
 
 
+def _is_alone(connection: Any) -> bool:
+    return not connection.in_atomic_block and bool(connection.get_autocommit())
+
+
 def _needs_a_block(connection: Any, told: Statement) -> bool:
     """Whether a statement that is about to run alone has to be committed together with its intent."""
-    if connection.in_atomic_block or not connection.get_autocommit():
+    if not _is_alone(connection):
         return False  # and SQLite fails a transaction at once that reads, as a look at the rules does, before it writes
     may_concern = _concerned(told, rules.snapshot()) or RULES_TABLE in (told.tables or ())
     return bool(may_concern) and outbox.keeps_rows(connection)

@@ -23,6 +23,8 @@ class Statement:
     sets_isolation: bool = False
     may_be_wrapped: bool = False
     """Whether it runs inside a transaction block as it does outside."""
+    returns_rows: bool = False
+    """Whether its rows come by RETURNING, or may: SQLite commits only when the last of them is fetched."""
 
 
 _NOTHING: Final = Statement()
@@ -120,6 +122,7 @@ _COPY_TO = re.compile(rf"\s*copy\s+(?:binary\s+)?{_NAME}\s*(?:\([^)]*\)\s*)?to\b
 _COPY_QUERY = re.compile(r"\s*copy\s*\(", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:insert|update|delete|replace|merge|truncate|copy|call)\b", re.IGNORECASE)
 _BLANKED = re.compile(r"'(?:[^'\\]|''|\\.)*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
+_RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 _NAMES = re.compile(rf"(?:only\s+)?(?P<name>{_NAME})", re.IGNORECASE)
 _LAST = re.compile(rf"({_PART})\s*$")
 
@@ -150,6 +153,7 @@ def _parse(sql: str) -> Statement:
     if not word:
         return _NOTHING
     lowered = sql[:200].casefold()
+    returns_rows = _RETURNING.search(sql) is not None
     sets_isolation = word in ("set", "begin", "start", "alter", "reset") and "isolation" in lowered
     if word in _ANY or _ESCAPED_NAME.search(sql):
         return Statement(None)
@@ -164,11 +168,8 @@ def _parse(sql: str) -> Statement:
     tables = frozenset(_tables(blanked) | _tables(sql))
     is_known = word in _READS or word in _WRITES
     if not is_known or (not tables and word in _WRITES and _VERB.search(blanked)):
-        return Statement(tables or None, is_known, sets_isolation)
-    may_be_wrapped = (
-        word in _WRITES and word != "copy" and bool(tables) and " returning " not in f" {blanked.casefold()} "
-    )
-    return Statement(tables, True, sets_isolation, may_be_wrapped)
+        return Statement(tables or None, is_known, sets_isolation, returns_rows=returns_rows)
+    return Statement(tables, True, sets_isolation, word in _WRITES and bool(tables), returns_rows)
 
 
 def _tables(sql: str) -> set[str]:
