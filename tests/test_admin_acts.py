@@ -23,8 +23,8 @@ from django.contrib.messages import get_messages
 from django.core.cache import caches
 from django.utils import timezone
 
-from cacheadmin import browser, connections, dispatch, outbox
-from cacheadmin.admin import asking, ids, progress, runs
+from cacheadmin import browser, connections, dispatch, outbox, progress
+from cacheadmin.admin import asking, ids, runs
 from cacheadmin.connections import links
 from cacheadmin.models import Activity, Intent
 from cacheadmin.store import store

@@ -9,8 +9,8 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
 from django.core.cache import caches
 
-from cacheadmin import browser, connections, dispatch, invalidation
-from cacheadmin.admin import progress, runs
+from cacheadmin import browser, connections, dispatch, invalidation, progress
+from cacheadmin.admin import runs
 from cacheadmin.admin.access import access_of
 from cacheadmin.connections import links
 from cacheadmin.models import Activity

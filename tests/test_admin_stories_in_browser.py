@@ -6,8 +6,8 @@ import pytest
 from django.db import connections
 from django.urls import reverse
 
-from cacheadmin import cache_tenant_query
-from cacheadmin.admin import progress, runs
+from cacheadmin import cache_tenant_query, progress
+from cacheadmin.admin import runs
 from cacheadmin.connections import forget_links
 from cacheadmin.functions import registry
 from cacheadmin.models import Activity

@@ -9,14 +9,15 @@ import pytest
 from django.core.cache import caches
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, transaction
+from django.urls import reverse
 
-from cacheadmin import cache_query_result, cache_tenant_query, invalidation
+from cacheadmin import cache_query_result, cache_tenant_query, invalidation, progress
 from cacheadmin.dispatch import Stop
 from cacheadmin.management.commands import cache_invalidate
 from cacheadmin.models import Activity
 from cacheadmin.store import ABSENT
 from shop.cache import Tenancy
-from shop.models import Tenant
+from shop.models import Tenant, User
 
 pytestmark = pytest.mark.django_db
 
@@ -395,3 +396,32 @@ def test_a_site_without_tenants_need_not_say_whose(settings, monkeypatch, run, s
     says("")
     with pytest.raises(CommandError, match="--noinput"):
         call_command("cache_invalidate")
+
+
+def test_a_search_is_followed_and_cancelled_on_its_page(client, monkeypatch):
+    client.force_login(User.objects.create_superuser("amira"))
+    monkeypatch.setattr(progress, "TELL_SECONDS", 0)
+    for i in range(2500):
+        caches["query"].set(f"letter{i}", i)
+    looked, seen = progress.Teller.looked, []
+
+    def on_its_page(teller, *numbers):
+        looked(teller, *numbers)
+        seen.append(client.get(reverse("admin:cacheadmin_data_run", args=[teller.row.pk])).json())
+        if len(seen) == 2:
+            client.post(reverse("admin:cacheadmin_run_pace", args=[teller.row.pk]), {"pace": "normal"})
+            assert client.post(reverse("admin:cacheadmin_run_cancel", args=[teller.row.pk])).status_code == 302
+
+    monkeypatch.setattr(progress.Teller, "looked", on_its_page)
+    with pytest.raises(CommandError, match="not complete"):
+        call_command("cache_invalidate", "--noinput", "--pattern", "*x*y?", "--alias", "query")
+    assert [each["state"] for each in seen] == ["running", "running", "cancelled"]
+    assert "keys passed" in seen[0]["text"]
+    row = Activity.objects.get()
+    assert (row.source, row.state, row.pace, row.what) == (
+        "command",
+        "cancelled",
+        "normal",
+        "pattern *x*y? of all tenants in query",
+    )
+    assert "Not complete." in client.get(reverse("admin:cacheadmin_run_detail", args=[row.pk])).content.decode()

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.urls import reverse
 from redis import Redis
 
-from cacheadmin import cache_tenant_query, functions
+from cacheadmin import cache_tenant_query, functions, progress
 from cacheadmin.management.commands import cache_warm
 from cacheadmin.models import Activity
 from cacheadmin.store import ABSENT
 from cacheadmin.warming import runs
 from shop import inventory
-from shop.models import Tenant
+from shop.models import Tenant, User
 
 pytestmark = pytest.mark.django_db
 
@@ -184,6 +185,26 @@ class TestActivity:
         assert (row.kind, row.source, row.state, row.entries) == ("warm", "command", "done", 1)
         assert (row.tenants, row.what) == ([str(ruby.pk)], "warm inventory_card")
         assert "@" in row.who
+
+    def test_it_is_followed_and_cancelled_on_its_page(self, ruby, client, monkeypatch):
+        client.force_login(User.objects.create_superuser("amira"))
+        monkeypatch.setattr(progress, "TELL_SECONDS", 0)
+        step, seen = progress.Teller.step, []
+
+        def on_its_page(teller, *told):
+            seen.append(client.get(reverse("admin:cacheadmin_data_run", args=[teller.row.pk])).json()["state"])
+            if len(seen) == 2:
+                client.post(reverse("admin:cacheadmin_run_pace", args=[teller.row.pk]), {"pace": "normal"})
+                client.post(reverse("admin:cacheadmin_run_cancel", args=[teller.row.pk]))
+            step(teller, *told)
+
+        monkeypatch.setattr(progress.Teller, "step", on_its_page)
+        with pytest.raises(CommandError, match="Run it again to go on"):
+            call_command("cache_warm", "--tenant", str(ruby.pk))
+        assert seen == ["running", "running"]
+        row = Activity.objects.get()
+        assert (row.source, row.state, row.pace) == ("command", "cancelled", "normal")
+        assert progress.progress_of(row).done == 2
 
     def test_a_run_with_failures_says_which(self, ruby, broken):
         with pytest.raises(CommandError):

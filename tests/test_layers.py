@@ -20,7 +20,7 @@ ROOMS = """
     results reading scoped reclaiming invalidation
     backends middleware functions responses shortcuts
     models migrations rules by_model outbox writes
-    dispatch warming browser overview prometheus doctor
+    dispatch progress warming browser overview prometheus doctor
     checks testing admin management templatetags
     apps
 """.split()  # noqa: SIM905 - its shape is its meaning

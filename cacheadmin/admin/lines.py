@@ -14,8 +14,8 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from cacheadmin import outbox
-from cacheadmin.admin import history, naming, progress, told
+from cacheadmin import outbox, progress
+from cacheadmin.admin import history, naming, told
 from cacheadmin.admin.access import Access
 from cacheadmin.models import Activity
 from cacheadmin.targets import Target

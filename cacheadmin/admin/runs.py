@@ -24,13 +24,12 @@ from cacheadmin import browser, invalidation, warming
 from cacheadmin.conf import managed
 from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.models import Activity
+from cacheadmin.progress import PACES, Progress, Teller, progress_of, state_of
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import ALL, Target
 
 from . import acts, told
-from .progress import Progress, Teller, progress_of, state_of
 from .warmable import steps_for
-from .words import PACES
 
 logger = logging.getLogger("cacheadmin")
 

@@ -8,6 +8,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from cacheadmin.models import Activity
+from cacheadmin.progress import PACES
 from cacheadmin.store import SCAN_COUNT
 
 from . import formats
@@ -28,13 +29,6 @@ STATES: Final[dict[str, tuple[str | Promise, str | Promise]]] = {
 
 SERIALIZERS: Final[dict[str, str | Promise]] = {"bytes": _("bytes"), "integer": _("integer"), "text": _("text")}
 """Forms of a stored value that have no proper name, as pickle and JSON have one."""
-
-
-PACES: Final[dict[str, float | None]] = {"fast": None, "normal": 20.0, "slow": 2.0}
-"""Steps a second at most that a person may choose, before and while a run goes on; None for as many as it can.
-
-A step is a call to warm, or a page of about 1,000 keys to clear or to search.
-"""
 
 
 def stored_as(serializer: str) -> str:

@@ -15,8 +15,10 @@ from django.db import DatabaseError, transaction
 from django.template.defaultfilters import filesizeformat
 
 from ..conf import managed
+from ..dispatch import Stop
 from ..exceptions import CacheAdminError
 from ..models import Activity
+from ..progress import Teller
 from ..targets import ALL, All, Target
 from ..tenancy import tenancy
 
@@ -102,9 +104,28 @@ class CacheCommand(BaseCommand):
         if answer.strip().lower() != "yes":
             raise CommandError("Nothing was done.")
 
-    def record(self, kind: Activity.Kind, targets: Sequence[Target] = (), **values: Any) -> None:
-        """Write one row of activity. A database that refuses it is a warning: the deed is done."""
+    def follow(
+        self, kind: Activity.Kind, stop: Stop, total: int, targets: Sequence[Target] = (), **values: Any
+    ) -> Teller | None:
+        """
+        Begin a row of activity whose page shows how far the command is, and can slow it down or stop it.
+
+        Returns: what keeps it up to date, to be handed to `record` at the end; None where the database refuses it.
+        """
+        row = self.record(kind, targets, state=Activity.State.RUNNING, **values)
+        return None if row is None else Teller(row, total, stop)
+
+    def record(
+        self, kind: Activity.Kind, targets: Sequence[Target] = (), *, begun: Teller | None = None, **values: Any
+    ) -> Activity | None:
+        """
+        Write one row of activity, or the end of one that `follow` began.
+
+        A database that refuses it is a warning: the deed is done.
+        """
         texts = {name: one_line(values[name]) for name in ("what", "reason", "error") if name in values}
+        if begun is not None:
+            begun.tell()
         row = Activity(
             kind=kind,
             source=Activity.Source.COMMAND,
@@ -114,9 +135,14 @@ class CacheCommand(BaseCommand):
         )
         try:
             with transaction.atomic():
-                row.save()
+                if begun is None:
+                    row.save()
+                else:
+                    Activity.objects.filter(pk=begun.row.pk).update(**(values | texts))
         except DatabaseError as error:
             self.warn(f"This was not noted among the activity: {error}")
+            return None
+        return row
 
 
 def one_line(text: str) -> str:

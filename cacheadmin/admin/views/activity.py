@@ -15,8 +15,8 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from cacheadmin import browser, outbox
-from cacheadmin.admin import activity_rows, acts, formats, history, lines, naming, paging, progress, timeline
+from cacheadmin import browser, outbox, progress
+from cacheadmin.admin import activity_rows, acts, formats, history, lines, naming, paging, timeline
 from cacheadmin.admin.access import Access
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.exceptions import InvalidRule

@@ -13,9 +13,9 @@ from django.utils.translation import ngettext, pgettext
 from cacheadmin.admin import acts, formats, history, runs, told
 from cacheadmin.admin.access import Access, Permission
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
-from cacheadmin.admin.progress import Progress, progress_of, state_of
 from cacheadmin.admin.words import paces_for, state_word
 from cacheadmin.models import Activity
+from cacheadmin.progress import Progress, progress_of, state_of
 
 
 def find_run(access: Access, pk: int) -> Activity:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from ...invalidation import Invalidation
 from ...keys import logical_tenant
 from ...models import Activity
 from ...outbox.delivery import remembered
+from ...progress import Teller
 from ...targets import ALL, All, Kind, Target, from_pattern
 from ...tenancy import tenancy
 from ..base import (
@@ -83,7 +84,7 @@ class Command(CacheCommand):
             return
         if reason := why_to_ask(targets, blast):
             self.confirm(f"This invalidates {said(targets)}{counted(blast)}. {reason}", options)
-        with stopping() as stop, _Search(stop) as search:
+        with stopping() as stop, _Search(lambda total: self._follow(targets, total, stop, options), stop) as search:
             result = invalidation.request(
                 targets, source="command", name="cache_invalidate", reason=options["reason"], watch=search
             )
@@ -92,7 +93,7 @@ class Command(CacheCommand):
         if result.state == "waiting" and not set(result.targets).isdisjoint(remembered()):
             # Kept by this process alone, which is about to end.
             result = replace(result, state="failed")
-        self._note(result, blast, options)
+        self._note(result, blast, options, search.follower)
         if result.is_stopped:
             raise CommandError(
                 f"Stopped: {said(targets)} is not complete. {count(search.gone, 'value')} found and deleted; what "
@@ -156,7 +157,13 @@ class Command(CacheCommand):
         if result.state == "failed":
             raise CommandError(f"Not invalidated: {said(result.targets)}. {result.error} Try again.")
 
-    def _note(self, result: Invalidation, blast: Blast | None, options: dict[str, Any]) -> None:
+    def _follow(self, targets: Sequence[Target], total: int, stop: Stop, options: dict[str, Any]) -> Teller | None:
+        values = {"tenants": tenants_of(targets), "alias": options["alias"] or "", "reason": options["reason"]}
+        return self.follow(Activity.Kind.INVALIDATE, stop, total, targets, what=said(targets), **values)
+
+    def _note(
+        self, result: Invalidation, blast: Blast | None, options: dict[str, Any], follower: Teller | None
+    ) -> None:
         states = {
             "waiting": Activity.State.WAITING,
             "failed": Activity.State.FAILED,
@@ -167,6 +174,7 @@ class Command(CacheCommand):
         self.record(
             Activity.Kind.CLEAR if is_clear else Activity.Kind.INVALIDATE,
             result.targets,
+            begun=follower,
             tenants=tenants_of(result.targets),
             alias=options["alias"] or "",
             what=said(result.targets),
@@ -180,10 +188,12 @@ class Command(CacheCommand):
 
 
 class _Search:
-    """Shows on a terminal how far the search for a pattern is, and ends it when it is time to stop."""
+    """Shows how far the search for a pattern is, on a terminal and on its page, and ends it when it is time to stop."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, follow: Callable[[int], Teller | None], stop: Stop) -> None:
         self.gone = 0
+        self.follower: Teller | None = None
+        self._follow = follow
         self._stop = stop
         self._aliases: dict[str, invalidation.Looked] = {}
         self._bar: tqdm[Any] | None = None
@@ -200,11 +210,15 @@ class _Search:
         self._aliases[alias] = looked
         seen, total, self.gone = map(sum, zip(*self._aliases.values(), strict=True))
         if self._bar is None:  # tqdm is silent where the error output is no terminal
+            self.follower = self._follow(total)
             self._bar = tqdm(desc="Looking", unit="key", unit_scale=True, disable=None)
         self._bar.total = total
         self._bar.set_postfix(found=self.gone, refresh=False)
         self._bar.update(seen - self._bar.n)
-        return not self._stop.is_set
+        if self.follower is None:
+            return not self._stop.is_set
+        self.follower.looked(seen, total, self.gone)
+        return self.follower.goes_on()
 
 
 # --- what is meant --------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from django.core.management.base import CommandError
 from tqdm import tqdm
 
 from ... import warming
-from ...dispatch import stopping
+from ...dispatch import Stop, stopping
 from ...models import Activity
+from ...progress import Teller
 from ...targets import ALL
 from ...tenancy import tenancy
 from ...warming.runs import FAILURES_KEPT
@@ -70,18 +71,29 @@ class Command(CacheCommand):
             if options["dry_run"]:
                 self._preview(steps, options)
                 return
+            follower = self._follow(functions, "*" if everyone else tenants[:TARGETS_KEPT], len(steps), stop)
+
+            def heard(outcome: warming.Outcome) -> None:
+                bar.update()
+                if follower is not None:
+                    follower.step(str(outcome.step), outcome.result, outcome.error)
+
+            def rate() -> float | None:
+                chosen: float | None = follower.per_second() if follower is not None else None
+                return chosen or options["rate"]
+
             # tqdm is silent where the error output is no terminal.
             with tqdm(total=len(steps), desc="Warming", unit="call", disable=None) as bar:
                 report = warming.run(
                     steps,
                     workers=options["workers"],
-                    per_second=options["rate"],
+                    per_second=rate,
                     patience=AWAY_SECONDS,
                     stop=stop,
-                    on_outcome=lambda _outcome: bar.update(),
+                    on_outcome=heard,
                 )
         if steps:
-            self._note(functions, "*" if everyone else tenants[:TARGETS_KEPT], report)
+            self._note(functions, "*" if everyone else tenants[:TARGETS_KEPT], report, follower)
         self._tell(len(steps), report, options)
         if report.away:
             raise CommandError(
@@ -147,7 +159,14 @@ class Command(CacheCommand):
         if total > FAILURES_SHOWN:
             self.warn(f"  and {total - FAILURES_SHOWN:,} more; --format json lists the first {FAILURES_KEPT:,}.")
 
-    def _note(self, functions: list[Any], tenants: list[str] | str, report: warming.Report) -> None:
+    def _follow(self, functions: list[Any], tenants: list[str] | str, total: int, stop: Stop) -> Teller | None:
+        if not total:
+            return None
+        return self.follow(Activity.Kind.WARM, stop, total, tenants=tenants, what=_what(functions))
+
+    def _note(
+        self, functions: list[Any], tenants: list[str] | str, report: warming.Report, follower: Teller | None
+    ) -> None:
         state = Activity.State.DONE
         error = f"{report.failures[0][0]}: {report.failures[0][1]}" if report.failures else ""
         if report.away:
@@ -156,16 +175,20 @@ class Command(CacheCommand):
             state = Activity.State.CANCELLED
         elif report.failures:
             state = Activity.State.FAILED
-        names = ", ".join(sorted({f.group for f in functions}))
         self.record(
             Activity.Kind.WARM,
+            begun=follower,
             tenants=tenants,
-            what=f"warm {names}",
+            what=_what(functions),
             entries=report.counts["warmed"],
             took_ms=report.seconds * 1000,
             state=state,
             error=error,
         )
+
+
+def _what(functions: list[Any]) -> str:
+    return "warm " + ", ".join(sorted({f.group for f in functions}))
 
 
 def _rows(failures: list[tuple[str, str]]) -> list[dict[str, str]]:

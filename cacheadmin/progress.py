@@ -10,12 +10,16 @@ from typing import Any, Final
 
 from django.db import DatabaseError
 
-from cacheadmin.dispatch import Stop, Turns
-from cacheadmin.models import Activity
-
-from .words import PACES
+from .dispatch import Stop, Turns
+from .models import Activity
 
 logger = logging.getLogger("cacheadmin")
+
+PACES: Final[dict[str, float | None]] = {"fast": None, "normal": 20.0, "slow": 2.0}
+"""Steps a second at most that a person may choose, before and while a run goes on; None for as many as it can.
+
+A step is a call to warm, or a page of about 1,000 keys to clear or to search.
+"""
 
 TELL_SECONDS: Final = 1.0
 """How often a run writes down how far it is."""
@@ -64,9 +68,9 @@ def state_of(row: Activity, progress: Progress | None) -> str:
 class Teller:
     """Writes a run's progress to its line, at most once a second, and hears what somebody wants: its end, a pace."""
 
-    def __init__(self, row: Activity, total: int | None = None) -> None:
+    def __init__(self, row: Activity, total: int | None = None, stop: Stop | None = None) -> None:
         self.row = row
-        self.stop = Stop()
+        self.stop = Stop() if stop is None else stop
         self.pace = row.pace
         self._turns = Turns(self.per_second, self.stop)
         self.progress = Progress(total=total)
