@@ -95,7 +95,7 @@ def sweeping(where: RedisStore, patterns: set[str], *, exactly: bool = False) ->
         for page in where.walk(pattern):
             ours, plain = where.parted(page)
             if is_first_pass:
-                where.unlink([n for n, parts in ours if parts.kind == "f" or _fits_lease(fits, parts)])
+                where.unlink(_leases_and_fences(fits, ours))
             else:
                 found = _fitting_values(fits, where, ours)
                 gone += where.unlink([*found, *(full for full, key in plain if fits(key))])
@@ -104,8 +104,8 @@ def sweeping(where: RedisStore, patterns: set[str], *, exactly: bool = False) ->
         yield Looked((i + 1) * size, total, gone)
 
 
-def _fits_lease(fits: Callable[[str], bool], parts: Parsed) -> bool:
-    return parts.kind == "l" and _may_fit(fits, parts, None)
+def _leases_and_fences(fits: Callable[[str], bool], ours: list[tuple[str, Parsed]]) -> list[str]:
+    return [n for n, parts in ours if parts.kind == "f" or (parts.kind == "l" and _may_fit(fits, parts, None))]
 
 
 def _fitting_values(fits: Callable[[str], bool], where: RedisStore, ours: list[tuple[str, Parsed]]) -> list[str]:

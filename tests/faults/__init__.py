@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+OF_A_BUSY_MACHINE = frozenset({"exceptions", "late", "no_pressure", "storm", "too_slow"})
+"""Violations that are no proof that a mechanism is missing: without it another one must be seen."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -23,6 +26,8 @@ class Outcome:
     """For people, in the order in which they were first counted."""
     violations: list[str] = field(default_factory=list)
     """What must never be: each ends in red."""
+    kinds: set[str] = field(default_factory=set)
+    """The figures that they are counted by."""
 
     def count(self, name: str, by: float = 1) -> None:
         """Add to a figure."""
@@ -31,12 +36,18 @@ class Outcome:
     def violate(self, name: str, what: str) -> None:
         """Count a violation, and keep the first ones for people to read."""
         self.count(name)
+        self.kinds.add(name)
         self.violations.append(what)
 
     @property
     def is_green(self) -> bool:
         """Whether nothing was violated."""
         return not self.violations
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a promise was broken in a way that a busy machine cannot bring about by itself."""
+        return bool(self.kinds - OF_A_BUSY_MACHINE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,16 @@ def report(name: str, scenario: Scenario, outcome: Outcome, seconds: float, as_j
     """Print one line, and the first violations below it."""
     figures = outcome.figures | {name: outcome.figures.get(name, 0) for name in scenario.must}
     if as_json:
-        sys.stdout.write(json.dumps({"figures": figures, "violations": outcome.violations[:EXAMPLES_SHOWN]}) + "\n")
+        sys.stdout.write(
+            json.dumps(
+                {
+                    "figures": figures,
+                    "violations": outcome.violations[:EXAMPLES_SHOWN],
+                    "is_broken": outcome.is_broken,
+                }
+            )
+            + "\n"
+        )
         return
     told = "  ".join(
         f"{name} {value:,.0f}" if value >= 10 or value == int(value) else f"{name} {value:.2f}"

@@ -204,7 +204,7 @@ def early_invalidate(asked: Asked) -> Outcome:
         for _ in range(asked.count):
             walk = Walk(chance, outcome, other)
             walk.run()
-            if asked.stops_at_first and outcome.violations:
+            if asked.stops_at_first and outcome.is_broken:
                 break
         other.submit(lambda: connection.close()).result()
     return outcome

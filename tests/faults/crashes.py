@@ -190,7 +190,7 @@ def crash(asked: Asked) -> Outcome:
     outcome, chance = Outcome(), random.Random(asked.seed)
     prepare()
     narrow = [write for write in WRITES if write not in WIDE]
-    while outcome.figures.get("writers", 0) < asked.count and not (asked.stops_at_first and outcome.violations):
+    while outcome.figures.get("writers", 0) < asked.count and not (asked.stops_at_first and outcome.is_broken):
         if chance.random() < len(narrow) / len(WRITES):
             _kill_some(outcome, chance, TENANTS, narrow)
         else:
@@ -253,6 +253,6 @@ def relay_killed(asked: Asked) -> Outcome:
         outcome.count("kills", sum(map(wait_for, children)))
         outcome.count("relayed_at_last", relay_all())
         judge(outcome, dict.fromkeys(TENANTS, f"relays killed {' and '.join(points)}"))
-        if asked.stops_at_first and outcome.violations:
+        if asked.stops_at_first and outcome.is_broken:
             break
     return outcome

@@ -82,7 +82,7 @@ def eviction(asked: Asked) -> Outcome:
     for number, policy in enumerate(POLICIES):
         with Server.start(args=("--maxmemory", MEMORY, "--maxmemory-policy", policy)) as server:
             one_policy(outcome, asked, random.Random(asked.seed + number), server, policy)
-        if asked.stops_at_first and outcome.violations:
+        if asked.stops_at_first and outcome.is_broken:
             break
     return outcome
 
@@ -144,7 +144,7 @@ def read_on(outcome: Outcome, chance: random.Random, asked: Asked, policy: str) 
         outcome.count("reads")
         if version < floor:
             outcome.violate("stale", f"{policy}: {kind}: {version} after {floor} was invalidated")
-        if asked.stops_at_first and outcome.violations:
+        if asked.stops_at_first and outcome.is_broken:
             return
 
 

@@ -35,7 +35,7 @@ def failover(asked: Asked) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="cacheadmin-dump-") as directory:
             kind(chance, outcome, Path(directory))
         outcome.count("failovers")
-        if asked.stops_at_first and outcome.violations:
+        if asked.stops_at_first and outcome.is_broken:
             break
     return outcome
 

@@ -99,7 +99,7 @@ def nesting(asked: Asked) -> Outcome:
                 store(alias).link.call(("FLUSHDB",))
             for _ in range(STEPS):
                 step(chance, outcome, read_some)
-            if asked.stops_at_first and outcome.violations:
+            if asked.stops_at_first and outcome.is_broken:
                 break
     return outcome
 

@@ -104,7 +104,7 @@ def outage(asked: Asked) -> Outcome:
             marked += [1000 * (at - back_at).total_seconds() for at in done.values_list("delivered_at", flat=True)]
             judge(outcome, dict.fromkeys(TENANTS, f"the server was {mode}"))
             outcome.count("outages")
-            if asked.stops_at_first and outcome.violations:
+            if asked.stops_at_first and outcome.is_broken:
                 break
     proxy.close()
     sum_up(outcome, added, {"relay_lag": lags, "rows_done": marked})

@@ -34,7 +34,7 @@ def partial_partition(asked: Asked) -> Outcome:
     with cut_off(urlsplit(asked.url).port or 0) as (proxy, peer):
         for number in range(asked.count):
             one_round(chance, outcome, proxy, peer, MODES[number % len(MODES)])
-            if asked.stops_at_first and outcome.violations:
+            if asked.stops_at_first and outcome.is_broken:
                 break
     return outcome
 

@@ -43,7 +43,7 @@ def reclaim(asked: Asked) -> Outcome:
     for _ in range(asked.count):
         of.link.call(("FLUSHDB",))
         walk(outcome, chance, of)
-        if asked.stops_at_first and outcome.violations:
+        if asked.stops_at_first and outcome.is_broken:
             break
     return outcome
 

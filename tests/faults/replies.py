@@ -68,7 +68,7 @@ def wrong_reply(asked: Asked) -> Outcome:
         outcome.count("shifts")
         for _ in range(chance.choice((1, 2, 3))):
             read_one(chance, outcome, name)
-        if asked.stops_at_first and outcome.violations:
+        if asked.stops_at_first and outcome.is_broken:
             break
     return outcome
 

@@ -157,7 +157,7 @@ def old_snapshot(asked: Asked) -> Outcome:
         walk = Walk(chance, outcome, other)
         while outcome.figures.get("snapshots", 0) < asked.count:
             (walk.look_on if chance.random() < 0.1 else walk.look_back)()
-            if asked.stops_at_first and outcome.violations:
+            if asked.stops_at_first and outcome.is_broken:
                 break
         other.submit(lambda: connection.close()).result()
     return outcome

@@ -66,7 +66,7 @@ def tampered(asked: Asked) -> Outcome:
             damage(chance, link, key)
             look(outcome, function, item)
             link.call(("DEL", key))
-            if asked.stops_at_first and outcome.violations:
+            if asked.stops_at_first and outcome.is_broken:
                 break
     outcome.figures["executed"] = Executed.times
     return outcome

@@ -106,7 +106,7 @@ def tenants(asked: Asked) -> Outcome:
                     on_a_server(outcome, one, other, group)
             except Exception as error:
                 outcome.violate("exceptions", f"{one!r:.80} {other!r:.80}: {type(error).__name__}: {error}")
-            if asked.stops_at_first and outcome.violations:
+            if asked.stops_at_first and outcome.is_broken:
                 return outcome
         left -= 1000
     return outcome

@@ -210,7 +210,7 @@ def walks(asked: Asked, *, loses: bool) -> Outcome:
     with ThreadPoolExecutor(1) as other:
         for _ in range(asked.count):
             Walk(chance, outcome, other, loses=loses).run()
-            if asked.stops_at_first and outcome.violations:
+            if asked.stops_at_first and outcome.is_broken:
                 break
     return outcome
 

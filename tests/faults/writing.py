@@ -186,6 +186,6 @@ def writes(asked: Asked) -> Outcome:
         outcome.count("writes")
         outcome.figures["kinds"] = len(KINDS)
         judge(outcome, told)
-        if asked.stops_at_first and outcome.violations:
+        if asked.stops_at_first and outcome.is_broken:
             break
     return outcome
