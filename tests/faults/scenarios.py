@@ -116,6 +116,7 @@ ALL = (
         long=500,
         must=("lost",),
         watches=("done_after_the_delivery",),
+        databases=("sqlite", "postgres"),
     ),
     Scenario(
         "outage",
