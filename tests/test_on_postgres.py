@@ -20,6 +20,7 @@ FILES = {
     "test_writes": 250,
     "test_transactions": 25,
     "test_outbox": 25,
+    "test_outbox_texts": 9,
     "test_dispatch": 10,
     "test_races": 60,
     "only_on_postgres": 18,
@@ -32,7 +33,11 @@ ELSEWHERE = "not patient_writer_of_sqlite and not eight_processes"
 
 @pytest.mark.parametrize(
     "files",
-    [["test_writes"], ["test_transactions", "test_outbox", "test_dispatch", "test_races"], ["only_on_postgres"]],
+    [
+        ["test_writes"],
+        ["test_transactions", "test_outbox", "test_outbox_texts", "test_dispatch", "test_races"],
+        ["only_on_postgres"],
+    ],
     ids=["writes", "transactions", "what only it has"],
 )
 def test_what_speaks_of_the_database_holds_on_postgresql(files: list[str], postgres: Postgres) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -16,6 +15,7 @@ from django.utils import timezone
 from cacheadmin.conf import config, on_change, replicas
 from cacheadmin.exceptions import InvalidTarget
 from cacheadmin.models import Intent
+from cacheadmin.outbox.texts import restored, storable
 from cacheadmin.targets import ALL, Target
 from cacheadmin.transactions import own_sql
 
@@ -115,7 +115,7 @@ MOST_KEPT: Final = 50
 @lru_cache(maxsize=1024)
 def _payload(alias: str, delivery: Delivery) -> Any:
     """Return a delivery as its column takes it: a page's tenth save writes the same again."""
-    return _prepared(connections[alias], {"payload": delivery.to_json()})[1][0]
+    return _prepared(connections[alias], {"payload": storable(delivery.to_json())})[1][0]
 
 
 def _statement(connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
@@ -239,7 +239,7 @@ def unseen(connection: BaseDatabaseWrapper, *, with_done: bool) -> list[Any]:
 def read(payload: Any) -> Delivery:
     """Return what a row's payload says; what cannot be read of it widens to its alias, or to all."""
     try:
-        data = json.loads(payload) if isinstance(payload, (str, bytes)) else payload
+        data = restored(payload)
         given = data["targets"]
         rules, source, name = data.get("rules", ()), data.get("source", "relay"), data.get("name", "")
         warm = data.get("warm", ())
