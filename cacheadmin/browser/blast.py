@@ -16,7 +16,7 @@ from cacheadmin.targets import All, Target
 from cacheadmin.tenancy import tenancy
 
 from .counts import GroupCount, groups_of, indexed_aliases
-from .entries import HEADER_BYTES, WHOLE, tags_of
+from .entries import HEADER_BYTES, PART, tags_of
 from .reach import covers
 
 TENANTS_COUNTED: Final = 200
@@ -141,7 +141,7 @@ def _tagged(groups: Sequence[GroupCount], tags: Sequence[Target]) -> tuple[list[
         calls: list[tuple[Any, Any, Any]] = []
         for row in rows:
             names = where.place(row.tenant).group(row.group)
-            args = (names.values, 0, SAMPLE, "asc", WHOLE, HEADER_BYTES)
+            args = (names.values, 0, SAMPLE, "asc", PART, HEADER_BYTES, 0, PART)
             calls.append((script("browse"), (names.index, names.tenant_epoch, names.epoch), args))
         for row, reply in zip(rows, run_many(where.link, calls).values, strict=True):
             if not isinstance(reply, list):
