@@ -436,3 +436,35 @@ def test_the_overviews_few_lines_are_not_all_of_rules(amira, shops) -> None:
     by_name = {line.who: line for line in summed.by_rule(lines.Wish(access_of(amira)), 0.0)}
     assert (by_name["rule 0"].count, by_name["rule 1"].count) == (11, 10)
     assert set(by_name["rule 1"].tenants) == {str(shop.pk) for shop in shops}
+
+
+def test_a_line_that_waits_says_how_often_it_was_tried_and_why_in_vain(admin, ruby, shops) -> None:
+    tenant = str(shops[0].pk)
+    mine, other = (Target("group", name, tenant, "query").to_json() for name in ("inventory_list", "sales_list"))
+    made = row([tenant], targets=[mine], state=Activity.State.WAITING)
+    url = reverse("admin:cacheadmin_activity_detail", args=[made.pk])
+    away = "The cache server of the alias does not answer: TimeoutError."
+    kept = {"due": timezone.now(), "attempts": 7, "error": "<b>another's</b>"}
+    Intent.objects.create(payload={"targets": [other]}, **kept)
+    Intent.objects.create(payload={"targets": [mine]}, created=made.at - dt.timedelta(hours=1), **kept)
+    assert "Tried again" not in words(admin.get(url))  # those are of other deeds
+    held = Intent.objects.create(payload={"targets": [other, mine]}, created=made.at, due=timezone.now())
+    assert "Tried again not yet" in words(admin.get(url))
+    for attempts, shown in ((1, "1 time"), (3, "3 times")):
+        Intent.objects.filter(pk=held.pk).update(attempts=attempts, error=away)
+        assert f"Tried again {shown} {away}" in words(admin.get(url))
+    made.state = Activity.State.DONE
+    made.save()
+    Intent.objects.filter(pk=held.pk).update(state=Intent.State.DONE, error="")
+    text = words(admin.get(url))
+    assert "Tried again 3 times" in text  # retried until it was done
+    assert away not in text
+    Intent.objects.filter(pk=held.pk).update(attempts=0)
+    assert "Tried again" not in words(admin.get(url))
+    bound = Client()
+    bound.force_login(ruby)
+    everyone = row("*", targets=[mine], state=Activity.State.WAITING)
+    Intent.objects.filter(pk=held.pk).update(attempts=2, error=away, created=everyone.at)
+    url = reverse("admin:cacheadmin_activity_detail", args=[everyone.pk])
+    assert away in words(admin.get(url))
+    assert "Tried again" not in words(bound.get(url))

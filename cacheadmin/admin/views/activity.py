@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser, outbox, progress
-from cacheadmin.admin import activity_rows, acts, formats, history, lines, naming, paging, timeline
+from cacheadmin.admin import activity_rows, acts, formats, history, lines, naming, paging, timeline, tries
 from cacheadmin.admin.access import Access
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.exceptions import InvalidRule
@@ -236,6 +236,7 @@ class ActivityDetail(Page):
             shown=shown,
             targets=targets,
             is_whole=is_whole,
+            tries=tries.tries_of(row) if is_whole and not self.access.is_restricted else ("", ""),
             run_url=self.url("cacheadmin_run_detail", pk) if is_whole and progress.progress_of(row) is not None else "",
             hidden=len(history.targets_of(row)) - len(line.targets),
         )
