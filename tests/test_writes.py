@@ -1,7 +1,9 @@
 """Every way to write is seen, with the tenants it touched: compared with what the tables say before and after."""
 
+import contextlib
 import functools
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -16,6 +18,7 @@ from asgiref.sync import async_to_sync
 from django.apps import apps
 from django.core import serializers
 from django.db import connection, connections, models, transaction
+from django.db.backends.utils import CursorWrapper
 from django.db.models import Case, Exists, F, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Cast, Concat
 from django.db.models.signals import post_delete, pre_delete
@@ -1232,6 +1235,63 @@ class TestRaw:
                 cursor.executescript("UPDATE shop_category SET name = 'chains'; SELECT 1;")
         assert Category.objects.filter(name="chains").exists()
         assert [target.tenant for target in dropped[0].targets] == [ALL]
+
+    @pytest.mark.skipif(not ON_POSTGRES, reason="only psycopg has it")
+    @pytest.mark.parametrize("taken", [1, 2, None])
+    def test_a_write_whose_rows_are_streamed_is_seen(self, use_rules, taken):
+        world = World()
+        use_rules(ITEMS)
+        Intent.objects.all().delete()
+        raised = "UPDATE shop_inventoryitem SET price = %s RETURNING price"
+        with captured_invalidations() as dropped, connection.cursor() as cursor:
+            rows = cursor.stream(query=raised, params=[77])
+            assert {price for (price,), _ in zip(rows, range(taken or 99), strict=False)} == {77}
+            rows.close()
+            assert list(cursor.stream("SELECT 7")) == [(7,)]
+        assert set(InventoryItem.objects.values_list("price", flat=True)) == {77}
+        assert Intent.objects.count() == len(dropped) == 1
+        check_covered({(str(world.a.pk), "1")}, dropped)
+
+    @pytest.mark.parametrize("table", ["shop_category", '"public"."shop_category"'])
+    def test_rows_that_psycopg2_copies_into_a_table_are_seen(self, use_rules, table):
+        """Its method has no SQL. Both drivers cannot be in use at once: here a method of that name writes."""
+        world = World()
+        use_rules(Rule("categories", model="shop.Category", targets=["group:items"]))
+        Intent.objects.all().delete()
+
+        class Cursor:
+            def copy_from(self, file, table):
+                assert connection.in_atomic_block
+                with contextlib.closing(connection.create_cursor()) as cursor:
+                    cursor.execute("UPDATE shop_category SET name = 'copied'")
+
+        with captured_invalidations() as dropped:
+            CursorWrapper(Cursor(), connection).copy_from(None, table)
+            CursorWrapper(Cursor(), connection).copy_from(file=None, table=table)
+        assert [target.tenant for i in dropped for target in i.targets] == [ALL, ALL]
+        assert Intent.objects.count() == 2
+        assert Category.objects.filter(tenant=world.a, name="copied").exists()
+
+    @pytest.mark.skipif(ON_POSTGRES, reason="there what fails is undone as a whole")
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_what_was_written_before_a_failure_is_dropped(self, use_rules, settings, inside):
+        settings.CACHEADMIN = settings.CACHEADMIN | {"OUTBOX": "on_failure"}
+        World()
+        use_rules(ITEMS)
+        change = "UPDATE shop_inventoryitem SET price = %s WHERE sku = '1'"
+        with (
+            captured_invalidations() as dropped,
+            transaction.atomic() if inside else contextlib.nullcontext(),
+            connection.cursor() as cursor,
+        ):
+            with pytest.raises(django.db.IntegrityError):
+                cursor.executemany(change, [[5], [None]])
+            assert InventoryItem.objects.filter(price=5).exists()
+            if not inside:
+                with pytest.raises(sqlite3.OperationalError):
+                    cursor.executescript("UPDATE shop_inventoryitem SET price = 6; UPDATE nothing;")
+                assert InventoryItem.objects.filter(price=6).exists()
+        assert tenants_of(dropped) == [["*", "*"]] * (1 if inside else 2)
 
     def test_a_raw_queryset_that_writes_is_seen(self, use_rules):
         world = World()

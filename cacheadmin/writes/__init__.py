@@ -2,7 +2,7 @@
 
 No signals: `update()`, `bulk_*`, raw SQL and fast deletes send none, and a receiver for deletes would make Django fetch
 every row it deletes. Not seen: functions of the database that write when a SELECT calls them, triggers, the driver's
-own connection and cursor, other programs.
+own connection and cursor (`connection.connection`, `cursor.cursor`), other programs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def install() -> None:
     for name in ("execute", "executemany"):
         _replace(CursorWrapper, name, cursors.hook(getattr(CursorWrapper, name)))
     _replace(CursorWrapper, "callproc", cursors.hook_procedure(CursorWrapper.callproc))
-    for name in ("copy", "copy_expert", "executescript"):
+    for name in cursors.PASSED_ON:
         _replace(CursorWrapper, name, cursors.passed_on(name))
 
 

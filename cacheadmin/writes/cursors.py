@@ -6,8 +6,10 @@ import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
+from django.db import DatabaseError
 from django.db.backends.utils import CursorWrapper
 
 from cacheadmin import outbox, rules, transactions
@@ -47,7 +49,7 @@ def hook(original: Callable[..., Any]) -> Callable[..., Any]:
         run = functools.partial(original, cursor, sql, *args, **kwargs)
         if told.returns_rows and connection.vendor != "postgresql" and _is_alone(connection):
             return write(connection, told, sql, lambda: _with_rows(cursor, run))
-        return write(connection, told, sql, run)
+        return write(connection, told, sql, run, may_stop_midway=original.__name__ == "executemany")
 
     return execute
 
@@ -73,18 +75,34 @@ def hook_procedure(original: Callable[..., Any]) -> Callable[..., Any]:
     return callproc
 
 
-def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any]) -> Any:
-    """Run a statement that writes some tables, or any, and note it."""
+def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any], *, may_stop_midway: bool = False) -> Any:
+    """Run a statement that writes some tables, or any, and note it. What fails midway may have written all the same."""
     if not told.is_known:
         _count_unknown(sql)
     for table in told.tables or ():
         callers.note(table)
     transactions.mark_written(connection)
-    with block(connection, is_needed=told.may_be_wrapped and _needs_a_block(connection, told)):
-        result = run()
+    with block(connection, is_needed=told.may_be_wrapped and _needs_a_block(connection, told)) as is_ours:
+        try:
+            result = run()
+        except Exception:
+            if (may_stop_midway or not told.may_be_wrapped) and not is_ours:
+                _note_what_stands(connection, told)
+            raise
         note(connection, told)
     transactions.settle(connection)
     return result
+
+
+def _note_what_stands(connection: Any, told: Statement) -> None:
+    """Note a write that has failed, maybe at its second row, where that does not undo the first by itself."""
+    if connection.vendor == "postgresql" and not _is_alone(connection):
+        return
+    try:
+        note(connection, told)
+        transactions.settle(connection)
+    except DatabaseError:
+        logger.exception("A statement failed, and so did noting what it may have written before.")
 
 
 def _is_alone(connection: Any) -> bool:
@@ -138,25 +156,54 @@ def _count_unknown(sql: Any) -> None:
 # --- what the driver's cursor has and Django's passes on ------------------------------------------------------------
 
 
+PASSED_ON: Final = {
+    "copy": "statement",
+    "copy_expert": "sql",
+    "copy_from": "table",
+    "executescript": "sql_script",
+    "stream": "query",
+}
+"""Methods of drivers' cursors that run SQL, and what they call it, or the table."""
+
+
 def passed_on(name: str) -> property:
-    """Return a property for a method of the driver's cursor that runs SQL: `copy`, `copy_expert`, `executescript`."""
+    """Return a property for one of the methods `PASSED_ON`."""
 
     def get(cursor: CursorWrapper) -> Callable[..., Any]:
         method = getattr(cursor.cursor, name)  # AttributeError where the driver has none, as without us
+        place = 1 if name == "copy_from" else 0
 
         @functools.wraps(method)
-        def call(sql: Any, *args: Any, **kwargs: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             connection: Any = cursor.db
-            told = statement(sql, connection.connection)
+            transactions.note_query(connection)
+            sql = args[place] if len(args) > place else kwargs.get(PASSED_ON[name], "")
+            told = _into(sql) if name == "copy_from" else statement(sql, connection.connection)
             if told.tables is not None and not told.tables:
-                return method(sql, *args, **kwargs)
+                return method(*args, **kwargs)
+            run = functools.partial(method, *args, **kwargs)
             if name == "copy":
-                return _copying(connection, told, method(sql, *args, **kwargs))
-            return write(connection, told, sql, lambda: method(sql, *args, **kwargs))
+                return _copying(connection, told, run())
+            if name == "stream":
+                return _streaming(connection, told, sql, run)
+            if name == "executescript":
+                told = replace(told, may_be_wrapped=False)  # its first deed is to commit
+            return write(connection, told, sql, run)
 
         return call
 
     return property(get)
+
+
+def _into(table: str) -> Statement:
+    """Return what `copy_from` does; older drivers take a schema before the name."""
+    name = table.casefold()
+    return Statement(frozenset({name, name.rpartition(".")[2].strip('"')}), may_be_wrapped=True)
+
+
+def _streaming(connection: Any, told: Statement, sql: Any, run: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Run a write when its first row is asked for, as the driver does, but to its end: it is committed only then."""
+    yield from write(connection, told, sql, lambda: list(run()))
 
 
 @contextmanager
