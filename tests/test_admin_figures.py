@@ -153,6 +153,43 @@ def _key_of(tenant):
     return Target("key", row.key, tenant, "query")
 
 
+def test_a_size_is_marked_as_an_estimate_wherever_not_every_entry_was_weighed(admin, item):
+    tenant = str(item.tenant_id)
+    urls = {
+        "tenants": page("tenant_list", o="name"),
+        "question": page("invalidate", on=scope_of(Target("tenant", "", tenant))),
+        "group": page("invalidate", on=scope_of(Target("group", "inventory_list", tenant, "query"))),
+        "panel": reverse("admin:shop_inventoryitem_cached_data", args=[item.pk]),
+    }
+    sent = {"model": "shop.InventoryItem", "events": ["update"], "preview_tenant": tenant}
+    sent |= {"targets-kind": ["group"], "targets-name": ["inventory_list"], "targets-alias": [""]}
+    sent |= {"targets-tenant": ["same"]}
+
+    def shown():
+        rule = admin.post(reverse("admin:cacheadmin_invalidationrule_preview"), sent).json()["html"]
+        found = {name: text_of(admin.get(url)) for name, url in urls.items()}
+        return found | {"rule": folded(html.unescape(re.sub(r"<[^>]+>", " ", rule)))}
+
+    def sizes(texts):
+        """Return the sizes on each page, with what stands before them; no bytes at all are exact."""
+        return {name: set(re.findall(r"(~? ?)\b[1-9][\d.,]* (?:bytes|KB)", text)) for name, text in texts.items()}
+
+    inventory_list(item.tenant_id)
+    inventory_list(item.tenant_id, page=2)
+    few = shown()
+    assert re.search(r"Ruby & Co \S+ .*? 2 \d+ bytes", few["tenants"])
+    assert all("~ " not in found for found in sizes(few).values())
+    assert all(sizes(few)[name] for name in few)
+    for number in range(3, 21):  # of which eight are weighed, two on the list of tenants
+        inventory_list(item.tenant_id, page=number)
+    many = shown()
+    assert sizes(many) == {name: {"~ "} for name in many}
+    assert re.search(r" Memory ~ [\d.]+ KB ", many["question"])
+    assert re.search(r"drop 20 entries, ~ [\d.]+ KB, in 1 group\.", many["rule"])
+    assert re.search(r"drop 20 entries, ~ [\d.]+ KB, in 1 group\.", many["panel"])
+    assert browser.blast([Target("tenant", "", tenant)]).is_exact  # entries are counted, not sampled
+
+
 # --- what leaves a line, and a mark -----------------------------------------------------------------------------------
 
 

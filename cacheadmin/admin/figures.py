@@ -201,7 +201,7 @@ def tenant_key(tenant: str | None) -> tuple[str | None]:
 
 def about(size_bytes: int | None) -> str:
     """Return a size that was estimated."""
-    return "" if not size_bytes else f"~ {formats.size(size_bytes)}"
+    return "" if not size_bytes else formats.size_estimate(size_bytes)
 
 
 def ago_parts(when: dt.datetime | float | None) -> tuple[str, str]:

@@ -106,6 +106,11 @@ def size(count: float | None) -> str:
     return UNKNOWN if count is None else filesizeformat(count)
 
 
+def size_estimate(count: float | None, is_exact: bool = False) -> str:
+    """Return a number of bytes, with `~` before it unless every entry was weighed."""
+    return size(count) if is_exact or not count else f"~ {size(count)}"
+
+
 def rate(per_minute: float | None) -> str:
     """Return `38/min`, below one a minute `5/h`."""
     if per_minute is None:

@@ -45,7 +45,7 @@ class GroupLine:
     url: str
     entries: int
     size_bytes: int | None
-    is_exact: bool
+    is_weighed_whole: bool
     recompute: float | None
     """Seconds; None where the mean is not known."""
     by: str = ""
@@ -79,6 +79,7 @@ class Preview:
     size_bytes: int = 0
     recompute: float | None = None
     is_exact: bool = True
+    is_weighed_whole: bool = True
     examples: Sequence[tuple[str, str]] = ()
     """Pairs of arguments and URL."""
     checks: Sequence[Check] = ()
@@ -234,7 +235,7 @@ def counted(
                 url=_group_url(site, rows, alias, group),
                 entries=entries,
                 size_bytes=_sum(row.size_bytes for row in rows),
-                is_exact=all(row.is_weighed_whole for row in rows),
+                is_weighed_whole=all(row.is_weighed_whole for row in rows),
                 recompute=None if mean is None else mean * entries,
                 by="" if behind else (narrow[0].kind if narrow else ""),
                 rules=tuple(dict.fromkeys(name for t in behind or narrow for name in rules.get(t, ()))),
@@ -250,6 +251,7 @@ def counted(
         size_bytes=blast.size_bytes or 0,
         recompute=_sum(work) if lines and None not in work else None,
         is_exact=blast.is_exact,
+        is_weighed_whole=blast.is_weighed_whole,
         dropped=dropped,
     )
 
@@ -343,6 +345,6 @@ def _numbers(shown: Preview) -> dict[str, str]:
     groups = ngettext("%(n)s group", "%(n)s groups", shown.groups)
     return {
         "entries": entries % {"n": formats.estimate(shown.entries, shown.is_exact)},
-        "size": formats.size(shown.size_bytes),
+        "size": formats.size_estimate(shown.size_bytes, shown.is_weighed_whole),
         "groups": groups % {"n": formats.number(shown.groups)},
     }

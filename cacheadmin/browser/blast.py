@@ -46,6 +46,11 @@ class Blast:
     """False if a tag was counted by samples, or only some of very many tenants were looked at."""
     hits_shared: bool = False
 
+    @property
+    def is_weighed_whole(self) -> bool:
+        """Whether `size_bytes` counts every entry."""
+        return self.is_exact and all(row.is_weighed_whole for row in self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class Reached:

@@ -39,6 +39,7 @@ class Line:
     url: str
     entries: int
     size_bytes: int | None
+    is_weighed_whole: bool
     recompute: float | None
     reads: float | None
 
@@ -235,6 +236,7 @@ class Invalidate(Page):
                     url=url,
                     entries=row.entries,
                     size_bytes=row.size_bytes,
+                    is_weighed_whole=row.is_weighed_whole,
                     recompute=None if mean is None else mean * row.entries,
                     reads=counted.requests if len(tenants) == 1 else None,
                 )
@@ -246,7 +248,8 @@ class Invalidate(Page):
         aliases = len({line.alias for line in lines})
         in_aliases = ngettext("in %(n)s alias", "in %(n)s aliases", aliases) % {"n": aliases} if lines else ""
         entries = blast.entries if blast else None
-        size, _space, unit = formats.size(blast.size_bytes if blast else None).partition("\xa0")
+        weighed = formats.size_estimate(blast.size_bytes, blast.is_weighed_whole) if blast else formats.UNKNOWN
+        size, _space, unit = weighed.partition("\xa0")
         known = [line.recompute for line in lines if line.recompute is not None]
         work = sum(known) if known else None
         found = [
@@ -295,6 +298,7 @@ def _rest(lines: Sequence[Line]) -> dict[str, Any] | None:
         "count": len(lines),
         "entries": sum(line.entries for line in lines),
         "size_bytes": sum(line.size_bytes or 0 for line in lines),
+        "is_weighed_whole": all(line.is_weighed_whole for line in lines),
         "recompute": sum(known) if known else None,
         "reads": sum(line.reads or 0 for line in lines) if any(line.reads is not None for line in lines) else None,
     }

@@ -36,6 +36,7 @@ class TenantRow:
     figures: figures.Figures
     entries: int | None
     size_bytes: int | None
+    is_weighed_whole: bool
 
 
 class TenantList(Page):
@@ -143,6 +144,7 @@ class TenantList(Page):
                     figures=numbers.get(key, figures.NOTHING),
                     entries=None if counts is None else sum(count.entries for count in mine),
                     size_bytes=None if counts is None else sum(count.size_bytes or 0 for count in mine),
+                    is_weighed_whole=all(count.is_weighed_whole for count in mine),
                 )
             )
         return rows
