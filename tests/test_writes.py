@@ -865,6 +865,31 @@ class TestWatchedFields:
 
 @pytest.mark.django_db(transaction=True)
 class TestPaths:
+    def test_a_tenant_beyond_a_foreign_key_costs_a_look_for_the_old_and_one_for_the_new(self, use_rules, monkeypatch):
+        world = World()
+        use_rules(Rule("lines", model="shop.SaleLine", tenant="sale__tenant_id", targets=["lines"]))
+        sale, item = Sale.objects.create(tenant=world.a, branch=world.branches[world.a.pk][0]), world.first(world.a)
+        line = SaleLine.objects.create(sale=sale, item=item, price=1)
+        line.save()
+        deeds = {
+            "save": line.save,
+            "save of some fields": lambda: line.save(update_fields=["quantity"]),
+            "create": lambda: SaleLine.objects.create(sale=sale, item=item, price=1),
+            "update by key": lambda: SaleLine.objects.filter(pk=line.pk).update(quantity=3),
+            "update of many": lambda: SaleLine.objects.filter(quantity=3).update(quantity=4),
+            "update of the path": lambda: SaleLine.objects.filter(pk=line.pk).update(sale=sale),
+            "delete": lambda: SaleLine.objects.filter(quantity=4).delete(),
+        }
+        assert selects(monkeypatch, deeds) == {
+            "save": 2,
+            "save of some fields": 0 if ON_POSTGRES else 1,
+            "create": 1,
+            "update by key": 0 if ON_POSTGRES else 1,
+            "update of many": 1,
+            "update of the path": 2,
+            "delete": 1,
+        }
+
     def test_a_tenant_beyond_a_foreign_key(self, use_rules):
         world = World()
         sale = Sale.objects.create(tenant=world.a, branch=world.branches[world.a.pk][0], number="1")
@@ -938,6 +963,16 @@ def writing(transactional_db, settings):
     rules.forget()
 
 
+def selects(monkeypatch, deeds):
+    """Return how many SELECTs of ours each deed sent, by its name."""
+    sent, found = own_statements(monkeypatch), {}
+    for name, deed in deeds.items():
+        sent.clear()
+        deed()
+        found[name] = sent["SELECT"]
+    return found
+
+
 def tenants_of(dropped):
     return [sorted("*" if t.tenant is ALL else t.tenant for t in i.targets) for i in dropped]
 
@@ -959,6 +994,41 @@ class TestUnusualModels:
             made.delete()
         a, b = str(a.pk), str(b.pk)
         assert tenants_of(dropped) == [[a], [a], [a, b], [b], [b], [b], [b]]
+
+    def test_what_looking_at_several_tables_costs(self, writing, use_rules, monkeypatch):
+        place, workshop = writing.get_model("Place"), writing.get_model("Workshop")
+        use_rules(Rule("workshops", model="writing.Workshop", targets=["workshops"]))
+        made = workshop.objects.create(tenant=Tenant.objects.create(name="a", slug="a"), name="one", benches=2)
+        parent = place.objects.get(pk=made.pk)
+        made.save()
+        parent.save()
+        many = workshop.objects.filter(benches=2)
+        deeds = {
+            "save": made.save,
+            "save of its own fields": lambda: made.save(update_fields=["benches"]),
+            "save of its parent's fields": lambda: made.save(update_fields=["name"]),
+            "save of the parent": parent.save,
+            "save of some of the parent's fields": lambda: parent.save(update_fields=["name"]),
+            "create": lambda: workshop.objects.create(tenant=made.tenant, name="two"),
+            "update": lambda: many.update(benches=2),
+            "update of its parent's fields": lambda: many.update(name="x"),
+            "update of both": lambda: many.update(name="x", benches=2),
+            "update of the parents": lambda: place.objects.filter(name="x").update(name="y"),
+            "delete": lambda: many.delete(),
+        }
+        assert selects(monkeypatch, deeds) == {
+            "save": 3 if ON_POSTGRES else 4,
+            "save of its own fields": 0 if ON_POSTGRES else 1,
+            "save of its parent's fields": 2,
+            "save of the parent": 3,
+            "save of some of the parent's fields": 2,
+            "create": 0,
+            "update": 1,
+            "update of its parent's fields": 3,
+            "update of both": 3,
+            "update of the parents": 2,
+            "delete": 1,
+        }
 
     def test_an_upsert_of_parents_may_have_touched_their_children(self, writing, use_rules):
         place, workshop = writing.get_model("Place"), writing.get_model("Workshop")
