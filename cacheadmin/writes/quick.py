@@ -209,25 +209,26 @@ def _statement(compiler: Any, shape: Update) -> tuple[str, Sequence[Any]]:
     if texts is None or type(condition) is not _Still or len(query.where.children) > 1 or len(query.alias_map) > 1:
         return compiler.as_sql()
     params: list[Any] = []
-    nulls: list[int] = []
-    for at, (column, _, value) in enumerate(query.values):
+    for column, _, value in query.values:
         if type(value) not in _LITERALS:
             return compiler.as_sql()
-        if (prepared := column.get_db_prep_save(value, connection)) is None:
-            nulls.append(at)
-        else:
-            params.append(prepared)
+        params.append(column.get_db_prep_save(value, connection))
+    nulls = [at for at, value in enumerate(params) if value is None]
     params += condition.params
+    given = [value for value in params if value is not None] if nulls else params
     key: tuple[str | int, ...] = (condition.sql, *nulls)
-    sql = texts.get(key)
-    if sql is None:
+    known = texts.get(key)
+    if known is None:
         sql, written = compiler.as_sql()
-        if list(written) != params:
+        # Django 5.2 writes NULL into the text, 6.1 gives it as a parameter.
+        if list(written) not in (given, params):
             shape.texts = None  # a field of the site's own that writes more than a value
             return sql, written
         if len(texts) < MOST_TEXTS:
-            texts[key] = sql
-    return sql, params
+            texts[key] = sql, len(written) == len(params)
+        return sql, written
+    sql, has_nulls = known
+    return sql, params if has_nulls else given
 
 
 # --- INSERT ---------------------------------------------------------------------------------------------------------

@@ -49,8 +49,12 @@ class Update:
     """Converters, column."""
     returning: str = ""
     wants_active: bool = False
-    texts: dict[tuple[str | int, ...], str] | None = None
-    """Conditions and places of NULLs -> the statement as Django writes it; None where it may depend on the values."""
+    texts: dict[tuple[str | int, ...], tuple[str, bool]] | None = None
+    """
+    Conditions and places of NULLs -> the statement as Django writes it, and whether NULLs are among its parameters.
+
+    None where the statement may depend on the values.
+    """
 
 
 @dataclass(slots=True)
