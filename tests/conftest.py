@@ -262,6 +262,7 @@ def open_page(chromium: Any, live_server: Any) -> Iterator[Callable[..., Any]]:
     from shop.models import User
 
     contexts: list[Any] = []
+    under_way: set[Any] = set()
 
     def open_one(path: str | None = None, **options: Any) -> Any:
         client = Client()
@@ -274,11 +275,18 @@ def open_page(chromium: Any, live_server: Any) -> Iterator[Callable[..., Any]]:
         page.said = []
         page.on("console", lambda message: page.said.append(message.text))
         page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("request", under_way.add)
+        page.on("requestfinished", under_way.discard)
+        page.on("requestfailed", under_way.discard)
         if path is not None:
             page.goto(live_server.url + path)
         return page
 
     yield open_one
+    # What the server is still answering would hold the tables that are emptied after the test.
+    deadline = time.monotonic() + 5
+    while under_way and time.monotonic() < deadline and (left := [page for each in contexts for page in each.pages]):
+        left[0].wait_for_timeout(20)
     for context in contexts:
         context.close()
     forget_links()

@@ -24,10 +24,14 @@ Order = Literal["expires", "-expires", "size", "-size"]
 STATES: Final[tuple[State, ...]] = ("live", "stale", "waiting", "orphan")
 
 WHOLE: Final = 1000
-"""Groups up to this size are read whole, so that their counts and orders are exact."""
+"""Groups up to this size are read whole to be sorted by size, which no index knows."""
 
 PART: Final = 500
-"""Rows of a group read whole that one command returns: the server is busy for about a millisecond."""
+"""
+Groups up to this size are read whole in any order, so that their counts are exact.
+
+No command returns more rows of a group that is read whole: the server is busy for about a millisecond.
+"""
 
 WINDOW: Final = 1000
 """Headers read at once while searching a large group."""
@@ -97,9 +101,10 @@ def entries(
     """
     Return entries of a group, soonest to expire first unless asked otherwise.
 
-    A group of up to 1,000 is read whole, so it can be filtered, searched and sorted at will. A larger one is read in
-    the order of its index; with `state` or `search` in windows of 1,000, for at most a second, and `next_offset` says
-    where to go on. `waiting` are targets of invalidations that are not done yet. `is_brief` leaves states untold.
+    A group of up to 500 is read whole, so it can be filtered and searched at will; to be sorted by size, one of up to
+    1,000. A larger one is read in the order of its index; with `state` or `search` in windows of 1,000, for at most a
+    second, and `next_offset` says where to go on. `waiting` are targets of invalidations that are not done yet.
+    `is_brief` leaves states untold.
     Cost:    2 round trips, 1 if brief or if no entry has a tag, no SCAN; a search in a large group 2 for each window.
     Raises:  CacheAway; UnknownAlias.
     """
@@ -198,8 +203,9 @@ class _Reader:
         names = self.names
         direction = "desc" if order == "-expires" else "asc"
         keys = (names.index, names.tenant_epoch, names.epoch)
-        args = (names.values, offset, limit, direction, WHOLE, HEADER_BYTES)
-        starts = range(0, WHOLE, PART) if self.is_first else (0,)
+        whole = WHOLE if order.endswith("size") else PART
+        args = (names.values, offset, limit, direction, whole, HEADER_BYTES)
+        starts = range(0, whole, PART) if self.is_first else (0,)
         calls = [(script("browse"), keys, (*args, start, PART)) for start in starts]
         identity, replies = run_many(self.where.link, calls)
         self.round_trips += 1
