@@ -33,6 +33,8 @@ PAUSE_SECONDS: Final = 0.1
 SWEEP_PAUSE_SECONDS: Final = 0.005
 """Between two pages of a sweep, which somebody may be waiting for."""
 MOST_NOTED: Final = 10_000
+LINGER_SECONDS: Final = 60.0
+"""How long the thread waits for more: starting one takes longer than an invalidation."""
 
 _lock = threading.Lock()
 _noted: OrderedDict[tuple[Place, str | None], tuple[float, str]] = OrderedDict()
@@ -160,11 +162,12 @@ def forget() -> None:
 
 
 class _Thread:
-    """One daemon thread a process, started with the first note, ended when nothing is noted."""
+    """One daemon thread a process, started with the first note, ended when nothing was noted for a minute."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self._ends_at = 0.0
 
     def start(self) -> None:
         """Start it unless it runs, or tests do: they call `run_due` themselves."""
@@ -175,6 +178,7 @@ class _Thread:
         self._thread.start()
 
     def _run(self) -> None:
+        self._ends_at = time.monotonic() + LINGER_SECONDS
         while self._is_needed():
             time.sleep(1.0)
             try:
@@ -183,10 +187,14 @@ class _Thread:
                 logger.exception("Orphans could not be reclaimed.")
 
     def _is_needed(self) -> bool:
-        with _lock:  # what is noted from now on starts another one
-            if not _noted:
-                self._thread = None
-            return bool(_noted)
+        now = time.monotonic()
+        with _lock:
+            if _noted:
+                self._ends_at = now + LINGER_SECONDS
+            elif now >= self._ends_at:
+                self._thread = None  # what is noted from now on starts another one
+                return False
+        return True
 
 
 _thread: Final = _Thread()
