@@ -66,11 +66,12 @@ def test_what_was_computed_before_an_invalidation_is_stale_for_others_only(bench
     assert targets["late fill"].is_met
 
 
-def test_dropping_a_tenant_is_one_round_trip(bench) -> None:
-    tables, targets = counted(bench, "drops")
+def test_dropping_a_tenant_or_a_group_is_one_round_trip(bench) -> None:
+    [dropped, _, paged], targets = counted(bench, "drops")
     assert targets["drop of a tenant: round trips"].is_met
+    assert targets["drop of a group of 2,000 entries: round trips"].is_met
     assert targets["first page: round trips"].is_met
-    assert [table.heads[1:] for table in tables] == [("10k keys",), ("10k keys",)]
+    assert dropped.heads[1:] == paged.heads[1:] == ("10k keys",)
 
 
 def test_no_kind_of_write_leaves_a_stale_value(bench) -> None:

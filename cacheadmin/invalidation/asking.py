@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from cacheadmin import transactions
+from cacheadmin.conf import managed
 from cacheadmin.invalidation.delivering import deliver
 from cacheadmin.invalidation.looking import Watch
 from cacheadmin.invalidation.outcomes import Invalidation
-from cacheadmin.invalidation.planning import plan
 from cacheadmin.keys import tenant_text
 from cacheadmin.targets import Target, from_pattern
 
@@ -35,7 +35,8 @@ def request(
     Returns: "done", "deferred", "waiting" (the server is away; recorded, and delivered when it is back) or "failed".
     Raises:  UnknownAlias.
     """
-    plan(targets)  # names are checked here, where the caller can still be told
+    for alias in {target.alias for target in targets}:
+        managed(alias)  # names are checked here, where the caller can still be told
     if transactions.defer(targets, source, name):
         return Invalidation(tuple(targets), "deferred", source, name, reason=reason, pending=tuple(targets))
     result = deliver(targets, source=source, name=name, reason=reason, watch=watch)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from bench.adapters.base import TENANT, Base, Way, value_of
+from bench.adapters.base import TENANT, Base, Way, fill_group, value_of
 
 
 class Adapter(Base):
@@ -131,6 +131,17 @@ class Adapter(Base):
         from cacheadmin import invalidate_tenant_cache
 
         return lambda: invalidate_tenant_cache(77)
+
+    def ask_fill_group(self, entries: int) -> int:
+        """Store entries of one group."""
+        from django.core.cache import cache
+
+        return fill_group(cache.set_many, "tenant:77:bench_group", entries)
+
+    def way_drop_group(self) -> Way:
+        """Everything of one group, which is what a decorated function stores for a tenant."""
+        cached = self._decorate(lambda tenant_id, number: number, "bench_group")
+        return lambda: cached.invalidate_all(77)
 
     def way_browse(self) -> Way:
         """The first page of 50, with sizes and times to live, as the console asks for it."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.cache import cache
 
-from bench.adapters.base import Base, Way, elsewhere, value_of
+from bench.adapters.base import Base, Way, elsewhere, fill_group, value_of
 
 
 class Adapter(Base):
@@ -66,6 +66,14 @@ class Adapter(Base):
     def way_drop(self, itersize: int = 1000) -> Way:
         """`delete_pattern`."""
         return lambda: cache.delete_pattern("tenant:1:*", itersize=itersize)  # type: ignore[attr-defined]
+
+    def ask_fill_group(self, entries: int) -> int:
+        """Store entries whose keys begin alike."""
+        return fill_group(cache.set_many, "tenant:1:bench_group", entries)
+
+    def way_drop_group(self, itersize: int = 1000) -> Way:
+        """`delete_pattern`."""
+        return lambda: cache.delete_pattern("tenant:1:bench_group:*", itersize=itersize)  # type: ignore[attr-defined]
 
     def way_browse(self) -> Way:
         """The first 50 keys by `iter_keys`, their values' sizes unknown."""

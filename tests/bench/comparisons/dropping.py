@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import random
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bench.comparisons.reading import at_most, exactly
 from bench.measure import Bench, Table, Target, Worker
 
 KEYS = 1_000
 """Of the tenant that is dropped."""
+
+DROPPING = {"tenant": "drop", "group": "drop_group"}
+"""What is dropped -> the way to do it."""
 
 DROPS = {
     "django-redis `delete_pattern(itersize=1000)`": ("django-redis", {"itersize": 1000}),
@@ -20,6 +25,11 @@ DROPS = {
     "**cacheadmin `invalidate_tenant_cache`**": ("cacheadmin", {}),
 }
 PATTERN, OURS = "django-redis `delete_pattern(itersize=1000)`", "**cacheadmin `invalidate_tenant_cache`**"
+
+GROUPS = {label: DROPS[label] for label in (PATTERN, "django-redis `delete_pattern`, its default")} | {
+    "**cacheadmin, a function's `invalidate_all(tenant)`**": ("cacheadmin", {}),
+}
+GROUP = "**cacheadmin, a function's `invalidate_all(tenant)`**"
 
 PAGES = {
     "dj-cache-panel, names only": "dj-cache-panel",
@@ -70,7 +80,8 @@ def drops(bench: Bench, *, quick: bool) -> list[Table]:
         rounds = 3 if quick or size == 1_000_000 else 7
         for label, shot in _pages(bench, list(by_page), rounds if size == 1_000_000 else 3 * rounds).items():
             by_page[label].append(shot)
-        for label, shot in _drops(bench, list(by_drop), rounds).items():
+        ways = {label: DROPS[label] for label in by_drop}
+        for label, shot in _drops(bench, ways, rounds, what="tenant", entries=KEYS).items():
             by_drop[label].append(shot)
         counted.append(bench.commands(bench.workers["cacheadmin"], OURS, 1))
     dropped.rows = [(label, *(shot.text() for shot in shots)) for label, shots in by_drop.items()]
@@ -98,7 +109,23 @@ def drops(bench: Bench, *, quick: bool) -> list[Table]:
         if PANEL in by_page:
             nearer = by_page[PANEL][at].median / by_page[PAGE][at].median
             paged.targets.append(_many("first page in 100k keys, times faster than dj-cache-panel", nearer, 50))
-    return [dropped, paged]
+    return [dropped, _whole_group(bench, quick=quick), paged]
+
+
+def _whole_group(bench: Bench, *, quick: bool) -> Table:
+    """Drop one group that is all that the server holds."""
+    entries = 2_000 if quick else 100_000
+    bench.flush()
+    ways = {label: way for label, way in GROUPS.items() if way[0] in bench.workers}
+    shots = _drops(bench, ways, 3, what="group", entries=entries)
+    table = Table(f"Drop one group of {entries:,} entries", ("Way", "Round trips / ms / ms of Redis' CPU"))
+    table.rows = [(label, shot.text()) for label, shot in shots.items()]
+    faster = shots[PATTERN].median / shots[GROUP].median
+    table.targets = [
+        exactly(f"drop of a group of {entries:,} entries: round trips", shots[GROUP].trips, 1),
+        _many(f"drop of a group of {entries:,} entries, times faster than {PATTERN}", faster, 200),
+    ]
+    return table
 
 
 def _many(what: str, times: float, limit: int) -> Target:
@@ -119,25 +146,29 @@ def _nothing(bench: Bench) -> float:
     return statistics.median(asked() for _ in range(9))
 
 
-def _drops(bench: Bench, labels: list[str], rounds: int) -> dict[str, Shot]:
-    shots = {label: Shot() for label in labels}
-    for label in labels:
-        name, given = DROPS[label]
-        bench.workers[name].do(make="drop", **{"as": label, "with": given})
-        _fill(bench.workers[name])
-        shots[label].trips = bench.workers[name].do(trips=1, **{"as": label})
+def _drops(
+    bench: Bench, ways: Mapping[str, tuple[str, dict[str, Any]]], rounds: int, *, what: str, entries: int
+) -> dict[str, Shot]:
+    """Time the dropping of a tenant or group of so many entries, filled anew each time."""
+    shots = {label: Shot() for label in ways}
+    for label, (name, given) in ways.items():
+        worker = bench.workers[name]
+        worker.do(make=DROPPING[what], **{"as": label, "with": given})
+        _fill(worker, what, entries)
+        shots[label].trips = worker.do(trips=1, **{"as": label})
+        worker.do(ask="settle")
     nothing = _nothing(bench)
     for _ in range(rounds):
-        for label in random.sample(labels, len(labels)):
-            worker = bench.workers[DROPS[label][0]]
-            _fill(worker)
+        for label in random.sample(list(ways), len(ways)):
+            worker = bench.workers[ways[label][0]]
+            _fill(worker, what, entries)
             _once(bench, worker, label, shots[label], nothing=nothing)
             worker.do(ask="settle")
     return shots
 
 
-def _fill(worker: Worker) -> None:
-    worker.do(ask="fill_tenant", **{"with": {"entries": KEYS}})
+def _fill(worker: Worker, what: str = "tenant", entries: int = KEYS) -> None:
+    worker.do(ask=f"fill_{what}", **{"with": {"entries": entries}})
 
 
 def _pages(bench: Bench, labels: list[str], rounds: int) -> dict[str, Shot]:
