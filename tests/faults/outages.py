@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,19 +28,18 @@ from faults import Asked, Outcome, crashes, site
 from faults.crashes import TENANTS, WRITES, judge, newest, versions
 from faults.models import Row
 from faults.proxy import Proxy, caches_behind
+from faults.waits import MOST_LAG_MS, TIMEOUT_MS, Read, judge_lag, judge_reads, note_done
 
 NARROW_WRITES = (crashes.by_save, crashes.by_update)
 MODES = ("refused", "black-holed", "hung", "stopped", "full")
 """The first three are the wire's; `stopped` is the server itself (SIGSTOP)."""
 OUTAGE_SECONDS = (0.3, 2.5)
 PAUSE_SECONDS = 0.004
-TIMEOUT_MS = 100
-MOST_ADDED_MS = 1.0
+READERS = 3
+"""Threads that only read, beside the one that reads and writes."""
 LONGEST_BACKLOG_SECONDS = 90
 MOST_OVERTAKEN = 5
 """Calls of other threads that had passed the gate, and were not sent yet, when it was shut."""
-MOST_LAG_MS = 5_000
-"""A second is aimed at, and printed; a machine that is busy itself may be late besides."""
 
 
 class Written:
@@ -49,6 +48,8 @@ class Written:
     tenants: Sequence[int] = TENANTS
     others: Sequence[int] = TENANTS
     ways: Sequence[Callable[[int], object]] = WRITES
+    returned: ClassVar[dict[int, int]] = {}
+    """Tenant -> a version whose write has returned."""
 
     @classmethod
     def choose(cls, chance: random.Random) -> None:
@@ -67,13 +68,86 @@ class Attempts:
     """Calls that were sent to a server of which this process knew that it does not answer."""
     drained: ClassVar[dict[str, float]] = {}
     """Alias -> when all that waited in the outage of the moment was delivered to it."""
+    lock = threading.Lock()
+    of_this_thread = threading.local()
+    """Its `timed_out`: how many calls of this thread waited in vain."""
+
+
+class Readers:
+    """
+    Threads that read all the time: what they are served is never older than the last write that has returned.
+
+    Begin and end them around an outage, with `with`. Each has a connection to the database of its own.
+    """
+
+    def __init__(self, outcome: Outcome, mode: str, reads: dict[str, list[Read]], seed: int) -> None:
+        self._outcome, self._mode, self._reads = outcome, mode, reads
+        self._is_over, self._is_broken = threading.Event(), threading.Event()
+        self._is_broken.set()
+        self._lock = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._run, args=(random.Random(f"{seed} {number}"),)) for number in range(READERS)
+        ]
+
+    def mended(self) -> None:
+        """Go on without looking at the time that reads take."""
+        self._is_broken.clear()
+
+    def _run(self, chance: random.Random) -> None:
+        connection.ensure_connection()  # what that takes is no read's
+        while not self._is_over.wait(PAUSE_SECONDS):
+            tenant, is_broken = chance.choice(TENANTS), self._is_broken.is_set()
+            least = Written.returned.get(tenant, 0)
+            try:
+                value, read = timed(tenant)
+            except Exception as error:
+                with self._lock:
+                    self._outcome.violate("exceptions", f"{self._mode}: {type(error).__name__}: {error}")
+                continue
+            with self._lock:
+                self._outcome.count("reads_of_threads")
+                if is_broken and self._is_broken.is_set():
+                    self._reads[self._mode].append(read)
+                if value < least:
+                    self._outcome.violate("stale", f"{self._mode}: {value} is served after a write of {least} returned")
+        connection.close()
+
+    def __enter__(self) -> Readers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def timed(tenant: int) -> tuple[int, Read]:
+    """Read, and say what that took more than its query."""
+    called, before = time.monotonic(), in_vain()
+    value = newest(tenant)
+    took, timeouts = time.monotonic() - called, in_vain() - before
+    called = time.monotonic()
+    newest.function(tenant)
+    return value, Read(1000 * (took - (time.monotonic() - called)), timeouts)
+
+
+def in_vain() -> int:
+    """Return how many calls of this thread have waited in vain so far."""
+    return int(getattr(Attempts.of_this_thread, "timed_out", 0))
+
+
+def returned(tenants: Sequence[int]) -> None:
+    """Note what is committed: writes of it have returned."""
+    Written.returned.update(Row.objects.filter(tenant__in=tenants).values_list("tenant", "version"))
 
 
 def outage(asked: Asked) -> Outcome:
     """Break the server `count` times while reading and writing; mend it, and wait until nothing waits."""
     outcome, chance = Outcome(), random.Random(asked.seed)
     proxy = Proxy(urlsplit(asked.url).port or 0)
-    added: list[float] = []
+    added: dict[str, list[Read]] = {mode: [] for mode in MODES}
     lags: list[float] = []
     marked: list[float] = []
     count_attempts()
@@ -89,12 +163,15 @@ def outage(asked: Asked) -> Outcome:
             for tenant in TENANTS:
                 newest(tenant)
             Written.choose(chance)
-            with broken(proxy, server, mode):
-                without_a_server(chance, outcome, mode, added)
-                waiting = list(Intent.objects.filter(state=Intent.State.PENDING).values_list("pk", flat=True))
-                Attempts.drained.clear()
-            back_at, mended = timezone.now(), time.monotonic()
-            until_nothing_waits(outcome, mode)
+            Written.returned.clear()
+            with Readers(outcome, mode, added, chance.getrandbits(32)) as readers:
+                with broken(proxy, server, mode):
+                    without_a_server(chance, outcome, mode, added)
+                    waiting = list(Intent.objects.filter(state=Intent.State.PENDING).values_list("pk", flat=True))
+                    Attempts.drained.clear()
+                    readers.mended()
+                back_at, mended = timezone.now(), time.monotonic()
+                until_nothing_waits(outcome, mode)
             if waiting:
                 late = 1000 * max([0.0, *(at - mended for at in Attempts.drained.values())])
                 lags += [late] * len(waiting)
@@ -107,7 +184,14 @@ def outage(asked: Asked) -> Outcome:
             if asked.stops_at_first and outcome.is_broken:
                 break
     proxy.close()
-    sum_up(outcome, added, {"relay_lag": lags, "rows_done": marked})
+    seconds = outcome.figures["outage_seconds"]
+    outcome.figures["timed_out_a_second"] = round(outcome.figures["timed_out"] / seconds, 2)
+    outcome.figures["connects_a_second"] = round(outcome.figures["connects"] / seconds, 2)
+    outages = int(outcome.figures["outages"])
+    judge_reads(outcome, "away", [read for mode in MODES if mode != "full" for read in added[mode]], outages)
+    judge_reads(outcome, "hung", added["hung"], outages)
+    judge_lag(outcome, lags, outages)
+    note_done(outcome, marked)
     return outcome
 
 
@@ -116,35 +200,26 @@ def quick() -> dict[str, Any]:
     return settings.CACHEADMIN | {"TIMEOUT_MS": TIMEOUT_MS}
 
 
-def sum_up(outcome: Outcome, added: list[float], lags: dict[str, list[float]]) -> None:
-    """Print what reads took more than their own query, and how long rows waited once the server answered."""
-    seconds = outcome.figures["outage_seconds"]
-    outcome.figures["timed_out_a_second"] = round(outcome.figures["timed_out"] / seconds, 2)
-    outcome.figures["connects_a_second"] = round(outcome.figures["connects"] / seconds, 2)
-    outcome.figures["read_added_p50_ms"] = round(statistics.median(added), 3)
-    outcome.figures["read_added_worst_ms"] = round(max(added), 1)
-    if outcome.figures["read_added_p50_ms"] > MOST_ADDED_MS:
-        outcome.violate("too_slow", f"half of all reads take {outcome.figures['read_added_p50_ms']} ms more")
-    for name, of in lags.items():
-        if len(of) > 1:
-            outcome.figures[f"{name}_p50_ms"] = round(statistics.median(of))
-            outcome.figures[f"{name}_p99_ms"] = round(statistics.quantiles(of, n=100, method="inclusive")[98])
-
-
 def count_attempts() -> None:
     """Count connections, what failed for want of an answer in time, and what the breaker let through."""
     connect, failed, call = AbstractConnection.connect, Link._failed, Link._call
 
     def counted(self: Any) -> None:
-        Attempts.connects += 1
+        with Attempts.lock:
+            Attempts.connects += 1
         connect(self)
 
     def noted(self: Link, error: BaseException) -> Any:
-        Attempts.timed_out += isinstance(error, (redis.TimeoutError, TimeoutError))
+        if isinstance(error, (redis.TimeoutError, TimeoutError)):
+            Attempts.of_this_thread.timed_out = in_vain() + 1
+            with Attempts.lock:
+                Attempts.timed_out += 1
         return failed(self, error)
 
     def watched(self: Link, *told: Any) -> Any:
-        Attempts.pressed_on += self.is_away
+        if self.is_away:
+            with Attempts.lock:
+                Attempts.pressed_on += 1
         return call(self, *told)
 
     AbstractConnection.connect, Link._failed, Link._call = counted, noted, watched
@@ -156,7 +231,8 @@ def write_while_draining(chance: random.Random, other: ThreadPoolExecutor) -> No
 
     def write() -> None:
         with suppress(Row.DoesNotExist):
-            crashes.by_update(chance.choice(Written.others))
+            crashes.by_update(tenant := chance.choice(Written.others))
+            returned([tenant])
         connection.close()
 
     def then_write(alias: str, has_changed: bool) -> bool:
@@ -203,7 +279,7 @@ def plain(tenant: int) -> None:
     cache.add(f"lock{tenant}", 1)
 
 
-def without_a_server(chance: random.Random, outcome: Outcome, mode: str, added: list[float]) -> None:
+def without_a_server(chance: random.Random, outcome: Outcome, mode: str, added: dict[str, list[Read]]) -> None:
     """Read and write on: all works, with what is committed, and hardly a call waits in vain."""
     begun, connects, timed_out = time.monotonic(), Attempts.connects, Attempts.timed_out
     pressed_on = Attempts.pressed_on
@@ -212,20 +288,17 @@ def without_a_server(chance: random.Random, outcome: Outcome, mode: str, added: 
         what = chance.random()
         tenant = chance.choice(Written.tenants if what < 0.3 else TENANTS)
         act: Callable[[int], Any] = chance.choice(Written.ways) if what < 0.3 else plain if what < 0.4 else newest
-        called = time.monotonic()
         try:
-            value = act(tenant)
+            value, read = timed(tenant) if act is newest else (act(tenant), None)
         except Exception as error:
             kind = "failed_writes" if act in WRITES else "exceptions"
             outcome.violate(kind, f"{mode}: {getattr(act, '__name__', act)}: {type(error).__name__}: {error}")
             continue
-        took = time.monotonic() - called
         outcome.count("calls")
-        if act is newest:
-            called = time.monotonic()
-            newest.function(tenant)
-            if mode != "full":
-                added.append(1000 * (took - (time.monotonic() - called)))
+        if act in WRITES:
+            returned([tenant])
+        if read is not None:
+            added[mode].append(read)
             if value != (committed := Row.objects.get(tenant=tenant).version):
                 outcome.violate("stale", f"{mode}: {value} is served, {committed} is committed")
         time.sleep(PAUSE_SECONDS)

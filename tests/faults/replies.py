@@ -48,7 +48,7 @@ def ask_for_another(value: str, tenant: int, name: str) -> None:
     """Send somebody else's question on every idle connection, and leave the answer lying there."""
     group = store("query").place(str(tenant)).group(name)
     fence = (group.fence,) if name in ("unleased", "plain") else ()
-    for line in link("query")._idle:
+    for line in tuple(link("query")._idle):  # another thread may put one back
         line.connection.send_command("MGET", value, *fence, group.tenant_epoch, group.epoch)
 
 

@@ -125,6 +125,7 @@ ALL = (
         long=100,
         must=("lost", "stale", "failed_writes", "exceptions", "pressed", "too_slow", "storm", "late"),
         watches=("what_waits", "breaker", "drain_before_reading", "half_before_draining"),
+        databases=("sqlite", "postgres"),
     ),
     Scenario(
         "failover",
@@ -133,6 +134,7 @@ ALL = (
         long=100,
         must=("stale", "lost"),
         watches=("identity", "reign", "identity_of_the_stamp"),
+        databases=("sqlite", "postgres"),
     ),
     Scenario(
         "partial_partition",

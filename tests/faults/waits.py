@@ -1,0 +1,74 @@
+"""What an outage may cost those who read, and how long what waits may take. Pure: the outage measures, this judges."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from faults import Outcome
+
+ENOUGH_OUTAGES: Final = 20
+"""Outages from which percentiles mean something: a run of fewer, as CI's, is held to `MOST_LAG_MS` at each."""
+ENOUGH_READS: Final = 500
+"""Reads whose median is judged: fewer than these may all fall into one moment in which the machine had other work."""
+TIMEOUT_MS: Final = 100
+MOST_ADDED_MS: Final = 1.0
+MOST_LAG_MS: Final = 5_000
+"""At any outage."""
+MOST_LAG_P99_MS: Final = 1_000
+"""Of all that waited, in a run of `ENOUGH_OUTAGES`. In a shorter one a single late moment would be its p99."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One read while the server was away."""
+
+    added_ms: float
+    """What it took more than the query that it would have saved, asked right after it by the same thread."""
+    timeouts: int
+    """How often it waited for an answer in vain."""
+
+
+def judge_lag(outcome: Outcome, lags_ms: Sequence[float], outages: int) -> None:
+    """Print how long what waited still had to once the server answered, and judge it if there were enough outages."""
+    p99 = _percentiles(outcome, "relay_lag", lags_ms)
+    if outages >= ENOUGH_OUTAGES and p99 > MOST_LAG_P99_MS:
+        outcome.violate("late", f"one in a hundred was delivered {p99:,.0f} ms after the server was back, or later")
+
+
+def judge_reads(outcome: Outcome, mode: str, reads: Sequence[Read], outages: int) -> None:
+    """
+    Judge what reads took more because the server was `mode`: half of them hardly anything, none more than one timeout.
+
+    How often each waited is counted. By the clock the worst is only judged over enough outages: two timeouts are never
+    reached, what lies between one and two is the machine's.
+    """
+    if not reads:
+        return
+    added = [read.added_ms for read in reads]
+    outcome.figures[f"{mode}_reads"] = len(reads)
+    outcome.figures[f"{mode}_added_p50_ms"] = p50 = round(statistics.median(added), 3)
+    outcome.figures[f"{mode}_added_worst_ms"] = worst = round(max(added), 1)
+    outcome.figures[f"{mode}_timeouts_a_read"] = most = max(read.timeouts for read in reads)
+    if len(reads) >= ENOUGH_READS and p50 > MOST_ADDED_MS:
+        outcome.violate("too_slow", f"{mode}: half of all reads take {p50} ms more")
+    if most > 1:
+        outcome.violate("too_slow", f"{mode}: one read waited {most} times for an answer in vain")
+    if outages >= ENOUGH_OUTAGES and worst >= 2 * TIMEOUT_MS:
+        outcome.violate("too_slow", f"{mode}: one read took {worst} ms more, as long as two timeouts")
+
+
+def _percentiles(outcome: Outcome, name: str, of: Sequence[float]) -> float:
+    if len(of) < 2:
+        return 0.0
+    p99 = statistics.quantiles(of, n=100, method="inclusive")[98]
+    outcome.figures[f"{name}_p50_ms"] = round(statistics.median(of))
+    outcome.figures[f"{name}_p99_ms"] = round(p99)
+    return p99
+
+
+def note_done(outcome: Outcome, marked_ms: Sequence[float]) -> None:
+    """Print when the rows of what waited were marked done, which nobody waits for."""
+    _percentiles(outcome, "rows_done", marked_ms)
