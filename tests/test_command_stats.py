@@ -56,6 +56,7 @@ class TestFigures:
         by_group = {(row["alias"], row["group"]): row for row in said["groups"]}
         assert by_group["query", "inventory_list"]["hit_ratio"] == 0.9
         assert by_group["query", "inventory_list"]["mean_compute_seconds"] == 0.2
+        assert by_group["query", "inventory_list"]["mean_read_seconds"] == pytest.approx(0.00041)
         assert {row["tenant"] for row in said["tenants"]} == {"12", None}
 
     def test_of_one_alias(self, run):

@@ -365,6 +365,7 @@ def test_rows_of_tenants_are_over_the_range(round_trips):
     assert set(rows) == {"12", *"3456789", None}
     assert rows["3"].requests == pytest.approx(20, rel=0.02)
     assert rows["3"].hit_ratio == pytest.approx(0.95)
+    assert rows["3"].mean_read == pytest.approx(0.0004)
     assert rows["12"].hit_ratio == pytest.approx((154 * 19 + 26 * 12) / 3600)
     assert rows["12"].change == pytest.approx(-0.35)
     assert rows["12"].is_worse
@@ -380,10 +381,12 @@ def test_rows_of_groups_are_over_all_tenants_or_over_some(round_trips):
     assert len(sent) == 1
     assert set(everyone) == {("query", "inventory_list"), ("default", "gold_rate")}
     assert everyone["query", "inventory_list"].requests == pytest.approx(141, rel=0.02)
+    assert everyone["query", "inventory_list"].mean_read == pytest.approx(0.0004)
     ruby = group_rows(RANGES["1h"], tenants=["12"])
     assert set(ruby) == {("query", "inventory_list")}
     assert ruby["query", "inventory_list"].requests == pytest.approx(20, rel=0.02)
     assert ruby["query", "inventory_list"].mean_compute == pytest.approx(0.2)
+    assert ruby["query", "inventory_list"].mean_read is None  # of a tenant's groups it is not kept
     assert ruby["query", "inventory_list"].change < -0.05
     amira = group_rows(RANGES["1h"], tenants=["3"])
     assert amira["query", "inventory_list"].invalidations == pytest.approx(1, rel=0.05)

@@ -78,6 +78,8 @@ def test_a_flush_is_added_under_alias_group_and_result():
         ("cacheadmin_misses_total", "api", "expired"): 1.0,
         ("cacheadmin_computations_total", "api", "prometheus_sales"): 1.0,
         ("cacheadmin_compute_seconds_total", "api", "prometheus_sales"): 0.5,
+        ("cacheadmin_group_read_seconds_count", "api", "prometheus_sales"): 2.0,
+        ("cacheadmin_group_read_seconds_sum", "api", "prometheus_sales"): pytest.approx(0.0006),
         ("cacheadmin_fills_total", "api"): 1.0,
         ("cacheadmin_filled_bytes_total", "api"): 1024.0,
         ("cacheadmin_refused_fills_total", "api", "epoch"): 1.0,
@@ -257,6 +259,8 @@ def test_every_metric_wears_our_prefix_and_a_base_unit():
     }
     assert {name for name, kind in found.items() if kind != "counter"} == {
         "cacheadmin_read_seconds",
+        "cacheadmin_group_read_seconds",
+        "cacheadmin_tenant_read_seconds",
         "cacheadmin_server_up",
         "cacheadmin_server_memory_bytes",
         "cacheadmin_server_memory_limit_bytes",

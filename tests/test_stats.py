@@ -152,6 +152,27 @@ def test_latency_falls_into_the_bucket_whose_upper_bound_it_does_not_exceed(delt
     assert deltas[0].counts["query", "sales", None] == numbers(hit=6)
 
 
+def test_a_read_that_was_timed_is_counted_with_how_long_it_took_by_alias_group_and_tenant(deltas):
+    recorder.read("default", "sales", "12", "hit", 300_400)
+    recorder.read("default", "sales", "12", "hit", 299_600)
+    recorder.read("default", "sales", "12", "bypassed")  # nobody was asked
+    recorder.read("default", "sales", "13", "miss", 1_000_000)
+    recorder.read("default", "stock", "13", "bypassed")
+    recorder.flush()
+    recorder.read("default", "sales", "12", "hit", 100_000)
+    recorder.flush()
+    assert [d.times for d in deltas] == [
+        {("default", "sales", "12"): [2, 600], ("default", "sales", "13"): [1, 1000]},
+        {("default", "sales", "12"): [1, 100]},
+    ]
+    now = time.time()
+    [groups, tenants] = ask(
+        ("group_times", layout.starts(600, now, now), 600), ("tenant_times", layout.starts(3600, now, now), 3600)
+    )
+    assert [*groups.values()] == [{("default", "sales"): [4, 1700]}]
+    assert [*tenants.values()] == [{("default", "12"): [3, 700], ("default", "13"): [1, 1000]}]
+
+
 def test_a_flush_hands_over_what_is_new_and_nothing_when_nothing_is(deltas):
     recorder.read("default", "sales", "12", "hit")
     recorder.flush()
@@ -397,12 +418,13 @@ def test_memory_of_a_thousand_tenants_and_twenty_groups_is_bounded(redis, clock)
             more = {"filled_bytes": 240_000, "invalidated": 18, "missed_cold": 6, "missed_expired": 12}
             for event, count in {**usual, **more, "missed_invalidated": 6, "dropped": 24}.items():
                 cell[INDEX[event]] += count
+            cell[len(EVENTS) :] = [264, 264 * 480]
         if tenant % 200 == 199:
             recorder.flush()  # 4,000 names, as many as one thread keeps apart
     used = collections.Counter()
     for key in redis.scan_iter():
         letter, step, *_ = key.decode().split(":")[2:]
-        if letter in "tb":
+        if letter in "tbhu":
             assert redis.object("encoding", key) in (b"listpack", b"ziplist")  # a third of a hash table's memory
             used[letter, int(step)] += redis.memory_usage(key, samples=0)
     assert whole("tenants")[0] == 240 * 20_000
@@ -416,6 +438,13 @@ def test_memory_of_a_thousand_tenants_and_twenty_groups_is_bounded(redis, clock)
     text = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text()
     said = re.search(r"take (\d+) MB for the tenants and (\d+) MB for their groups", text).groups()
     assert [tenants / 1e6, both_together / 1e6] == pytest.approx([float(figure) for figure in said], rel=0.15)
+    # Of latency a bucket keeps 500 tenants apart: as full as it can be, and still compact.
+    [times] = ask(("tenant_times", [NOW], 600))
+    assert len(times[NOW]) == 501
+    assert [sum(column) for column in zip(*times[NOW].values(), strict=True)] == [264 * 20_000, 264 * 480 * 20_000]
+    latency = sum(used["u", step] * keep // step for step, keep in layout.TENANT_TIMES.keep.items())
+    [said] = re.search(r"500 groups and 500 tenants, it takes (\d+) MB", text).groups()
+    assert 2 * latency / 1e6 == pytest.approx(float(said), rel=0.15)
 
 
 # --- Redis is not always there --------------------------------------------------------------------------------------
@@ -844,6 +873,17 @@ def test_roll_ups_prometheus_and_the_truth_agree_over_workers_that_are_terminate
         "invalidated": truth["waited"],
     }
     assert sum(sum(n) for c in totals.latency.values() for n in c.values()) == truth["reads"] - 1
+    [group_times, tenant_times] = ask(
+        ("group_times", layout.starts(600, began, time.time()), 600),
+        ("tenant_times", layout.starts(600, began, time.time()), 600),
+    )
+    timed = collections.Counter()
+    for bucket in (*group_times.values(), *tenant_times.values()):
+        for (alias, name), (count, read_us) in bucket.items():
+            assert read_us == count * 300  # each read took as long
+            timed[f"tenant/{name}" if name.isdigit() else f"group/{alias}/{name}"] += count
+    untimed = ("group/default/parent",)
+    assert timed == {n: c for n, c in truth.items() if n.startswith(("group/", "tenant/")) and n not in untimed}
 
     def reads(numbers):
         return sum(numbers[INDEX[result]] for result in RESULTS)
@@ -862,6 +902,9 @@ def test_roll_ups_prometheus_and_the_truth_agree_over_workers_that_are_terminate
     assert summed(samples, "cacheadmin_reads_total", "alias", "group") == {
         tuple(name.split("/")[1:]): n for name, n in truth.items() if name.startswith("group/")
     }
+    assert summed(samples, "cacheadmin_group_read_seconds_count", "alias", "group") == {
+        tuple(name.split("/")[1:]): n for name, n in truth.items() if name.startswith("group/") and name not in untimed
+    }
     assert summed(samples, "cacheadmin_misses_total", "reason") == {r: truth[f"missed_{r}"] for r in MISS_REASONS}
     assert summed(samples, "cacheadmin_refused_fills_total", "reason") == {
         r: truth[f"refused_{r}"] for r in REFUSE_REASONS
@@ -875,6 +918,7 @@ def test_roll_ups_prometheus_and_the_truth_agree_over_workers_that_are_terminate
         "cacheadmin_lease_waits_total": truth["waited"],
         "cacheadmin_dropped_entries_total": truth["dropped"],
         "cacheadmin_read_seconds_count": truth["reads"] - 1,
+        "cacheadmin_group_read_seconds_sum": (truth["reads"] - 1) * 0.0003,
     }.items():
         assert summed(samples, metric) == {(): pytest.approx(number)}, metric
 

@@ -33,6 +33,8 @@ class Figures:
     invalidations: float | None = None
     mean_compute: float | None = None
     """Seconds that one computation takes."""
+    mean_read: float | None = None
+    """Seconds that one read of the cache takes; None where no read was timed, or where it is not asked for."""
     saved: float | None = None
     """Seconds a minute that hits spared: hits x mean compute time."""
     reads: int = 0
@@ -68,11 +70,16 @@ def reads(numbers: Numbers) -> int:
 
 
 def figures(
-    numbers: Numbers | None, minutes: float, *, change: float | None = None, invalidations: float | None = None
+    numbers: Numbers | None,
+    minutes: float,
+    *,
+    change: float | None = None,
+    invalidations: float | None = None,
+    mean_read: float | None = None,
 ) -> Figures:
     """Return the figures of counts that took `minutes`; `invalidations` a minute where the counts do not know them."""
     if numbers is None:
-        return Figures(change=change, invalidations=invalidations)
+        return Figures(change=change, invalidations=invalidations, mean_read=mean_read)
     computed = numbers[_COMPUTED]
     mean = numbers[_COMPUTE_US] / computed / 1_000_000 if computed else None
     hits = numbers[_HIT] + numbers[_STALE]
@@ -84,10 +91,16 @@ def figures(
         cost=numbers[_COMPUTE_US] / 1_000_000 / minutes,
         invalidations=numbers[_INVALIDATED] / minutes if invalidations is None else invalidations,
         mean_compute=mean,
+        mean_read=mean_read,
         saved=None if mean is None else hits * mean / minutes,
         reads=reads(numbers),
         reasons={r: count / minutes for r in MISS_REASONS if (count := numbers[INDEX[f"missed_{r}"]])},
     )
+
+
+def mean_seconds(times: Numbers | None) -> float | None:
+    """Return the mean of what was timed, in the order of TIMES; None without any."""
+    return times[1] / times[0] / 1_000_000 if times and times[0] else None
 
 
 def total(some: Iterable[Numbers]) -> Numbers | None:

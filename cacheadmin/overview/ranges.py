@@ -88,6 +88,11 @@ class Span:
         """The buckets of a table of one tenant's groups; these are kept for 24 hours only."""
         return starts(self.within.both, max(self.since, self.now - DAY), self.now)
 
+    @property
+    def times(self) -> range:
+        """The buckets that say how long reads took."""
+        return starts(self.within.both, self.since, self.now)
+
     def minutes(self, since: float, until: float, born: float) -> float:
         """Return how many minutes of a time the site has counted in; at least ten seconds."""
         return max(until - max(since, min(born, until)), 10.0) / MINUTE

@@ -81,5 +81,6 @@ def _figures(found: Figures) -> dict[str, Any]:
         "cost_seconds_per_minute": found.cost,
         "saved_seconds_per_minute": found.saved,
         "mean_compute_seconds": found.mean_compute,
+        "mean_read_seconds": found.mean_read,
         "invalidations_per_minute": found.invalidations,
     }

@@ -13,7 +13,7 @@ from ..stats.history import Buckets, DroppedLine, Later, Numbers, Reader
 from ..stats.history import Group as Group
 from ..stats.layout import DAY, MINUTE, TEN_MINUTES, added, starts
 from ..tenancy import Everyone
-from .figures import Figures, figures, hit_ratio, median_of, total
+from .figures import Figures, figures, hit_ratio, mean_seconds, median_of, total
 from .ranges import DEFAULT_RANGE, RANGES, Range, Span
 
 K = TypeVar("K", bound=Hashable)
@@ -95,7 +95,7 @@ def tenant_rows(
     Return the figures of each tenant with reads or invalidations in the range; None is shared data.
 
     Rates are over the range, `change` is the last five minutes against the range's median.
-    Cost:    one round trip; grows with the tenants that were active, up to 4,096 a bucket and alias set; the rest is
+    Cost:    one round trip; grows with the tenants that were active, up to 4,000 a bucket and alias set; the rest is
              left out. For at most 100 tenants it grows with these only.
     Raises:  CacheAway.
     """
@@ -105,6 +105,7 @@ def tenant_rows(
     born = reader.born()
     recent = reader.tenants(span.recent, MINUTE, only)
     coarse = reader.tenants(span.coarse, within.coarse, only)
+    times = reader.tenant_times(span.times, within.both, only)
     reader.run()
 
     def whose(name: tuple[str, str | None]) -> tuple[str | None] | None:
@@ -114,8 +115,10 @@ def tenant_rows(
     newest = span.now_of(fold(recent.value, whose), born.value)
     moved = changes(by_time, summed(newest.buckets))
     minutes = span.minutes(span.coarse[0], span.now, born.value)
+    timed = summed(fold(times.value, whose).values())
     return {
-        name[0]: figures(numbers, minutes, change=moved.get(name)) for name, numbers in summed(by_time.values()).items()
+        name[0]: figures(numbers, minutes, change=moved.get(name), mean_read=mean_seconds(timed.get(name)))
+        for name, numbers in summed(by_time.values()).items()
     }
 
 
@@ -133,12 +136,18 @@ class GroupCounts:
     """Minutes of counting behind `lines`."""
     dropped: Mapping[Group, float]
     """Invalidations a minute."""
+    timed: Mapping[Group, Numbers]
+    """Reads that were timed, and for how long; empty for some tenants: of a tenant's groups it is not kept."""
 
     def figures(self) -> dict[Group, Figures]:
         """Return the figures of each group."""
         return {
             name: figures(
-                numbers, self.minutes, change=self.changes.get(name), invalidations=self.dropped.get(name, 0.0)
+                numbers,
+                self.minutes,
+                change=self.changes.get(name),
+                invalidations=self.dropped.get(name, 0.0),
+                mean_read=mean_seconds(self.timed.get(name)),
             )
             for name, numbers in self.sums.items()
         }
@@ -150,7 +159,9 @@ def ask_groups(reader: Reader, span: Span, alias: str | None, tenants: Allowed) 
     lines = reader.dropped(max(span.since, span.now - DAY), span.now)
     recent: Later[Buckets[Group]]
     coarse: Later[Buckets[Group]]
+    times: Later[Buckets[Group]] | None = None
     if isinstance(tenants, Everyone):
+        times = reader.group_times(span.times, span.within.both)
         recent, coarse = reader.groups(span.recent, MINUTE), reader.groups(span.coarse, span.within.coarse)
         since = span.coarse[0]
     else:
@@ -174,6 +185,7 @@ def ask_groups(reader: Reader, span: Span, alias: str | None, tenants: Allowed) 
             lines.value,
             minutes,
             dropped_a_minute(lines.value, sums, tenants, day, minutes),
+            summed(fold(times.value, of_alias).values()) if times is not None else {},
         )
 
     return answer

@@ -36,6 +36,7 @@ def count(delta: Delta) -> None:
         for result in RESULTS:
             _inc(metrics.TENANT_READS, numbers[INDEX[result]], tenant, result)
         _inc(metrics.TENANT_COMPUTE_SECONDS, numbers[INDEX["compute_us"]] / 1_000_000, tenant)
+    _count_times(delta, has_tenants)
     for alias in config().aliases:
         for source in SOURCES:
             _inc(metrics.INVALIDATIONS, delta.sources.get((alias, source), 0), alias, source)
@@ -48,6 +49,19 @@ def _count_group(alias: str, group: str, numbers: list[int]) -> None:
         _inc(metrics.READS, numbers[INDEX[result]], alias, group, result)
     _inc(metrics.COMPUTATIONS, numbers[INDEX["computed"]], alias, group)
     _inc(metrics.COMPUTE_SECONDS, numbers[INDEX["compute_us"]] / 1_000_000, alias, group)
+
+
+def _count_times(delta: Delta, has_tenants: bool) -> None:
+    by_group: dict[tuple[str, str], list[int]] = {}
+    by_tenant: dict[str, list[int]] = {}
+    for (alias, group, tenant), times in delta.times.items():
+        _add(by_group, (alias, groups.label(alias, group)), times)
+        if has_tenants:
+            _add(by_tenant, tenants.label(tenant), times)
+    for (alias, group), (timed, read_us) in by_group.items():
+        metrics.GROUP_READ_SECONDS.labels(alias, group).observe_many(read_us / 1_000_000, timed)
+    for tenant, (timed, read_us) in by_tenant.items():
+        metrics.TENANT_READ_SECONDS.labels(tenant).observe_many(read_us / 1_000_000, timed)
 
 
 def _count_alias(alias: str, numbers: list[int]) -> None:

@@ -20,6 +20,7 @@ from ..outbox import wake
 from ..outbox.rows import databases, overdue
 from ..stats.agreeing import Turn, more_evicted
 from ..stats.servers import ServerInfo, database, info, servers
+from ..stats.waiting import WaitingNotes
 from . import metrics
 
 logger = logging.getLogger("cacheadmin")
@@ -35,6 +36,7 @@ class _Speaker:
         self.answers_requests = False
         self.has_turn = False
         self.looked = self.visited = float("-inf")
+        self.waiting = WaitingNotes()
 
 
 _speaker = _Speaker()
@@ -103,20 +105,28 @@ def _export_server(server: str, aliases: tuple[str, ...], found: ServerInfo) -> 
 
 def visit() -> None:
     """
-    Export what waits in the outbox, if it is this process' turn, and have it looked after.
+    Export what waits in the outbox, if it is this process' turn, note it for the charts, and have it looked after.
 
     Rows of a process that was killed have nobody else: relays sleep where their own process writes nothing.
-    Cost:    one query a database in 15 s, uncounted.
+    Cost:    one query a database in 15 s, uncounted, and one round trip.
     """
     now = time.monotonic()
-    if not _speaker.has_turn or now - _speaker.visited < EVERY_SECONDS:
-        return
-    _speaker.visited = now
+    if _speaker.has_turn and now - _speaker.visited >= EVERY_SECONDS:
+        _speaker.visited = now
+        _look_at_the_outbox()
+    try:
+        _speaker.waiting.send()
+    except CacheAway as error:
+        logger.debug("What waits in the outbox is noted later: %s", error)
+
+
+def _look_at_the_outbox() -> None:
     try:
         for alias in databases():
             waiting = overdue(connections[alias])
             metrics.OUTBOX_WAITING.labels(alias).set(waiting.count)
             metrics.RELAY_LAG.labels(alias).set(waiting.oldest_seconds)
+            _speaker.waiting.note(alias, waiting.count, waiting.oldest_seconds, time.time())
             if waiting.count:
                 wake(at_once=True)
     except Error as error:

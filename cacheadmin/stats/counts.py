@@ -30,6 +30,9 @@ What is common comes first: zeros at the end are not kept, and above 64 bytes Re
 
 INDEX: Final = {event: i for i, event in enumerate(EVENTS)}
 
+TIMES: Final = ("timed", "read_us")
+"""What a cell counts besides: reads that were timed, and how long they took together."""
+
 LATENCY_BOUNDS_US: Final = (
     *(50, 100, 150, 200, 250, 300, 400, 500, 700, 1000, 1500, 2000, 2500, 3000, 4000, 5000, 7000, 10_000, 15_000),
     *(25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000),
@@ -72,6 +75,8 @@ class Delta:
 
     counts: dict[Cell, list[int]] = field(default_factory=dict)
     """A cell's numbers in the order of EVENTS."""
+    times: dict[Cell, list[int]] = field(default_factory=dict)
+    """A cell's numbers in the order of TIMES, of those in `counts` with reads that were timed."""
     latency: dict[str, list[int]] = field(default_factory=dict)
     """Alias -> the counts of its latency buckets."""
     dropped: dict[Dropped, int] = field(default_factory=dict)

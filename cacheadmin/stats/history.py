@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from ..conf import config
-from ..connections import link
 from ..keys import name
-from .counts import EVENTS, LATENCY_BOUNDS_US, Mark
+from .asking import Asking, Buckets, Command, Later, Numbers, add_to, pairs
+from .counts import EVENTS, LATENCY_BOUNDS_US, TIMES, Mark
 from .layout import (
     BOTH,
     DROPPED,
     FREED,
+    GROUP_TIMES,
     GROUPS,
     HOUR,
     MINUTE,
+    TENANT_TIMES,
     TENANTS,
     TOTALS,
-    Kind,
-    added,
     born_key,
     bucket_key,
     marks_key,
@@ -32,11 +31,25 @@ from .layout import (
     shard_of,
     starts,
     tenant_of,
+    waiting_key,
     who,
 )
-from .servers import INFO_SECTIONS, ServerInfo, redis_aliases, server_info
+from .servers import INFO_SECTIONS, ServerInfo, server_info
 
-logger = logging.getLogger("cacheadmin")
+__all__ = [
+    "BUCKETS",
+    "Buckets",
+    "Command",
+    "DroppedLine",
+    "Group",
+    "Later",
+    "Numbers",
+    "Reader",
+    "Sample",
+    "Tenant",
+    "Totals",
+    "WaitingSample",
+]
 
 BUCKETS = len(LATENCY_BOUNDS_US) + 1
 """Buckets of read latency."""
@@ -44,22 +57,11 @@ BUCKETS = len(LATENCY_BOUNDS_US) + 1
 FEW = 100
 """Tenants up to which it is cheaper to ask for each by its name."""
 
-T = TypeVar("T")
-K = TypeVar("K")
-
-Numbers: TypeAlias = list[int]
-"""Counts in the order of EVENTS, or of the latency buckets."""
-
 Group: TypeAlias = tuple[str, str]
 """(alias, group)."""
 
 Tenant: TypeAlias = tuple[str, str | None]
 """(alias, tenant)."""
-
-Buckets: TypeAlias = dict[int, dict[K, Numbers]]
-"""Beginning of a bucket -> name -> what it counted."""
-
-Command: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,17 @@ class Sample:
     used_bytes: int
     limit_bytes: int
     evicted: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingSample:
+    """The most that was seen to wait in one database's outbox in one minute."""
+
+    at: int
+    database: str
+    """Django's alias."""
+    count: int
+    oldest_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,43 +108,8 @@ class Totals:
     latency: dict[int, dict[str, Numbers]]
 
 
-class Later(Generic[T]):
-    """An answer that is there once `Reader.run` has returned."""
-
-    value: T
-
-
-class Reader:
-    """Questions to the roll-ups. Ask, `run`, then look at the answers."""
-
-    def __init__(self) -> None:
-        self._commands: list[Command] = []
-        self._parse: list[tuple[int, Callable[[list[Any]], None]]] = []
-
-    def run(self) -> None:
-        """
-        Ask everything at once.
-
-        Cost:    one round trip; grows with the number of buckets and of the names in them.
-        Raises:  CacheAway. A site without any Redis alias gets empty answers.
-        """
-        replies: list[Any] = [None] * len(self._commands)
-        if self._commands and config().stats_alias in redis_aliases():
-            replies = link(config().stats_alias).call(*self._commands).values
-        at = 0
-        for length, parse in self._parse:
-            parse(replies[at : at + length])
-            at += length
-
-    def _ask(self, commands: list[Command], parse: Callable[[list[Any]], T]) -> Later[T]:
-        later: Later[T] = Later()
-
-        def keep(replies: list[Any]) -> None:
-            later.value = parse(replies)
-
-        self._commands += commands
-        self._parse.append((len(commands), keep))
-        return later
+class Reader(Asking):
+    """What can be asked."""
 
     def totals(self, step: int, since: float, until: float) -> Later[Totals]:
         """Ask what each alias counted in each bucket. `step` is one that TOTALS keeps."""
@@ -140,7 +118,7 @@ class Reader:
         def parse(replies: list[Any]) -> Totals:
             found = Totals({}, {})
             for start, reply in zip(buckets, replies, strict=True):
-                for field, text in _pairs(reply):
+                for field, text in pairs(reply):
                     alias, _, latency = field.partition(":")
                     into, length = (found.latency, BUCKETS) if latency else (found.counts, len(EVENTS))
                     into.setdefault(start, {})[part_of(alias)] = numbers_of(text, length)
@@ -174,42 +152,24 @@ class Reader:
             of_shard.update({f"{name(alias)}:{whose}": (alias, tenant_of(whose)) for alias in config().aliases})
         return self._some(TENANTS, buckets, step, fields)
 
-    def _all(
-        self, kind: Kind, buckets: Iterable[int], step: int, read: Callable[[str, str], K | None]
-    ) -> Later[Buckets[K]]:
-        """Ask for whole buckets; `read` turns the two parts of a field into a name, or into None to leave it out."""
-        places = [(start, shard) for start in buckets for shard in range(kind.shards)]
+    def group_times(self, buckets: Iterable[int], step: int) -> Later[Buckets[Group]]:
+        """Ask how many reads of each (alias, group) were timed, for how long. `step`: one that GROUP_TIMES keeps."""
 
-        def parse(replies: list[Any]) -> Buckets[K]:
-            found: Buckets[K] = {start: {} for start, _ in places}
-            for (start, _), reply in zip(places, replies, strict=True):
-                for field, text in _pairs(reply):
-                    alias, _, other = field.partition(":")
-                    key = read(alias, other)
-                    if key is not None:
-                        _add(found[start], key, numbers_of(text))
-            return found
+        def read(alias: str, group: str) -> Group:
+            return part_of(alias), part_of(group)
 
-        return self._ask([("HGETALL", bucket_key(kind, step, start, shard)) for start, shard in places], parse)
+        return self._all(GROUP_TIMES, buckets, step, read, length=len(TIMES))
 
-    def _some(
-        self, kind: Kind, buckets: Iterable[int], step: int, fields: Mapping[int, Mapping[str, K]]
-    ) -> Later[Buckets[K]]:
-        """Ask for some fields of some shards; `fields` gives the names they stand for."""
-        starts_ = list(buckets)
-        places = [(start, shard) for start in starts_ for shard in fields]
+    def tenant_times(
+        self, buckets: Iterable[int], step: int, only: Collection[str | None] | None = None
+    ) -> Later[Buckets[Tenant]]:
+        """Ask the same of each (alias, tenant), or of some."""
+        names = None if only is None else {who(tenant) for tenant in only}
 
-        def parse(replies: list[Any]) -> Buckets[K]:
-            found: Buckets[K] = {start: {} for start in starts_}
-            for (start, shard), reply in zip(places, replies, strict=True):
-                texts = reply if isinstance(reply, list) else [None] * len(fields[shard])
-                for key, text in zip(fields[shard].values(), texts, strict=True):
-                    if text is not None:
-                        _add(found[start], key, numbers_of(text))
-            return found
+        def read(alias: str, whose: str) -> Tenant | None:
+            return (part_of(alias), tenant_of(whose)) if names is None or whose in names else None
 
-        commands = [("HMGET", bucket_key(kind, step, start, shard), *fields[shard]) for start, shard in places]
-        return self._ask(commands, parse)
+        return self._all(TENANT_TIMES, buckets, step, read, length=len(TIMES))
 
     def groups_of(self, tenants: Collection[str | None], buckets: Iterable[int], step: int) -> Later[Buckets[Group]]:
         """Ask what each (alias, group) counted for some tenants. `step` is one that BOTH keeps."""
@@ -220,17 +180,13 @@ class Reader:
         def parse(replies: list[Any]) -> Buckets[Group]:
             found: Buckets[Group] = {start: {} for start, _ in places}
             for (start, _), reply in zip(places, replies, strict=True):
-                for field, text in _pairs(reply):
+                for field, text in pairs(reply):
                     alias, group, *rest = field.split(":")
                     if rest and rest[0] in names:
-                        _add(found[start], (part_of(alias), part_of(group)), numbers_of(text))
+                        add_to(found[start], (part_of(alias), part_of(group)), numbers_of(text))
             return found
 
         return self._ask([("HGETALL", bucket_key(BOTH, step, start, shard)) for start, shard in places], parse)
-
-    def also(self, commands: Iterable[Command]) -> Later[list[Any]]:
-        """Send other commands along, to the database of the roll-ups; their replies come as they are."""
-        return self._ask([*commands], lambda replies: replies)
 
     def born(self) -> Later[float]:
         """Ask when this site began to count, in seconds since 1970; 0.0 if that is not known."""
@@ -247,13 +203,33 @@ class Reader:
         def parse(replies: list[Any]) -> list[Sample]:
             found = []
             for reply in replies:
-                for field, text in _pairs(reply):
+                for field, text in pairs(reply):
                     minute, _, alias = field.partition(":")
                     if alias and since <= int(minute) * MINUTE <= until:
                         found.append(Sample(int(minute) * MINUTE, part_of(alias), *map(int, text.split())))
             return sorted(found, key=lambda sample: sample.at)
 
         return self._ask([("HGETALL", samples_key(hour)) for hour in hours], parse)
+
+    def waiting(self, since: float, until: float) -> Later[list[WaitingSample]]:
+        """Ask what waited in the outbox, by minute and database; in order of time. Kept for eight days."""
+        hours = starts(HOUR, since, until)
+
+        def parse(replies: list[Any]) -> list[WaitingSample]:
+            most: dict[tuple[int, str], tuple[int, int]] = {}
+            for reply in replies:
+                for field, text in pairs(reply):
+                    minute, database, _ = field.split(":")
+                    if since - MINUTE < int(minute) * MINUTE <= until:
+                        count, ms = map(int, text.split())
+                        known = most.get((int(minute), database), (0, 0))
+                        most[int(minute), database] = max(known[0], count), max(known[1], ms)
+            return [
+                WaitingSample(minute * MINUTE, part_of(database), count, ms / 1000)
+                for (minute, database), (count, ms) in sorted(most.items())
+            ]
+
+        return self._ask([("HGETALL", waiting_key(hour)) for hour in hours], parse)
 
     def marks(self, since: float, until: float) -> Later[list[Mark]]:
         """Ask for the moments to name on a chart; the same thing of several aliases or processes is one."""
@@ -279,7 +255,7 @@ class Reader:
         def parse(replies: list[Any]) -> list[DroppedLine]:
             found = []
             for hour, reply in zip(hours, replies, strict=True):
-                for field, text in _pairs(reply):
+                for field, text in pairs(reply):
                     alias, minute, *rest = field.split(":")
                     if len(rest) != 4:
                         found.append(DroppedLine(hour, part_of(alias), None, part_of(minute), "", "", int(text)))
@@ -299,21 +275,9 @@ class Reader:
         def parse(replies: list[Any]) -> dict[str, int]:
             found: dict[str, int] = {}
             for reply in replies:
-                for field, text in _pairs(reply):
+                for field, text in pairs(reply):
                     by = part_of(field.partition(":")[2])
                     found[by] = found.get(by, 0) + int(text)
             return found
 
         return self._ask([("HGETALL", bucket_key(FREED, HOUR, hour)) for hour in hours], parse)
-
-
-def _pairs(reply: Any) -> Iterable[tuple[str, bytes]]:
-    """Return the fields of an HGETALL; nothing for an absent key or a refused command."""
-    if not isinstance(reply, list):
-        return ()
-    return ((field.decode(), text) for field, text in zip(reply[::2], reply[1::2], strict=True))
-
-
-def _add(into: dict[Any, Numbers], key: Any, numbers: Numbers) -> None:
-    known = into.get(key)
-    into[key] = numbers if known is None else added(known, numbers)

@@ -43,13 +43,19 @@ TENANTS: Final = Kind("t", 8, {MINUTE: 4 * HOUR, TEN_MINUTES: 25 * HOUR, HOUR: 8
 """Fields `<alias>:<tenant>`."""
 BOTH: Final = Kind("b", 64, {TEN_MINUTES: 4 * HOUR, HOUR: 25 * HOUR})
 """Fields `<alias>:<group>:<tenant>`; a tenant's are in one shard."""
+GROUP_TIMES: Final = Kind("h", 1, {TEN_MINUTES: 25 * HOUR, HOUR: 8 * DAY})
+"""Fields `<alias>:<group>`: how many reads were timed, and how long they took together. Apart from GROUPS and TENANTS,
+because their fields would grow beyond 64 bytes, from which on Redis takes three times the memory."""
+TENANT_TIMES: Final = Kind("u", 1, {TEN_MINUTES: 25 * HOUR, HOUR: 8 * DAY})
+"""Fields `<alias>:<tenant>`: the same."""
 DROPPED: Final = Kind("d", 1, {HOUR: 25 * HOUR})
 """Fields `<alias>:<minute>:<source>:<tenant>:<name>:<what>`, one number: how many times it was invalidated."""
 
 FREED: Final = Kind("f", 1, {HOUR: 25 * HOUR})
 """Fields `r:<name>`, of a rule or of several that fired together; one number: entries given back for it."""
 
-FIELDS_A_HASH: Final = 512
+FIELDS_A_HASH: Final = 500
+"""Names that one hash keeps apart: with an OTHER for each of a dozen aliases it is still compact."""
 DROPPED_A_HASH: Final = 4096
 KEEP_SAMPLES: Final = 8 * DAY
 
@@ -92,6 +98,11 @@ def samples_key(start: int) -> str:
     return f"{base()}s:{start // HOUR}"
 
 
+def waiting_key(start: int) -> str:
+    """HASH of an hour: `<minute>:<database>:<who looked>` -> "count milliseconds", the most that was seen to wait."""
+    return f"{base()}w:{start // HOUR}"
+
+
 # --- fields ---------------------------------------------------------------------------------------------------------
 
 Fields: TypeAlias = dict[str, list[int]]
@@ -104,7 +115,7 @@ FINE: Final = (TOTALS, GROUPS, TENANTS, DROPPED, FREED)
 HOURLY: Final = (DROPPED, FREED)
 """Those of them that are kept by the hour all the same."""
 
-COARSE: Final = (TOTALS, GROUPS, TENANTS, BOTH)
+COARSE: Final = (TOTALS, GROUPS, TENANTS, BOTH, GROUP_TIMES, TENANT_TIMES)
 """Kinds with buckets above a minute."""
 
 
@@ -126,6 +137,10 @@ def sums(minute: int, delta: Delta, kinds: Collection[Kind]) -> dict[tuple[Kind,
         if group:
             put(GROUPS, shard_of(GROUPS, what), f"{of}:{what}", numbers)
             put(BOTH, shard_of(BOTH, whose), f"{of}:{what}:{whose}", numbers)
+    for (alias, group, tenant), numbers in delta.times.items():
+        put(TENANT_TIMES, 0, f"{name(alias)}:{who(tenant)}", numbers)
+        if group:
+            put(GROUP_TIMES, 0, f"{name(alias)}:{name(group)}", numbers)
     for alias, numbers in delta.latency.items():
         put(TOTALS, 0, f"{name(alias)}:l", numbers)
     for (alias, tenant, target, source, by), count in delta.dropped.items():

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
 from ..conf import config
-from .counts import EVENTS, INDEX, LATENCY_BOUNDS_US, OTHER, Cell, Delta, Dropped, Mark, Sink
+from .counts import EVENTS, INDEX, LATENCY_BOUNDS_US, OTHER, TIMES, Cell, Delta, Dropped, Mark, Sink
 
 logger = logging.getLogger("cacheadmin")
 
@@ -33,6 +33,7 @@ EVERYTHING_SECONDS: Final = 15.0
 _BOUNDS_NS: Final = [1000 * bound for bound in LATENCY_BOUNDS_US]
 _WAITED, _INVALIDATED = INDEX["waited"], INDEX["invalidated"]
 _COMPUTED, _COMPUTE_US = INDEX["computed"], INDEX["compute_us"]
+_TIMED, _READ_US = range(len(EVENTS), len(EVENTS) + len(TIMES))
 _FILLED, _FILLED_BYTES, _DROPPED = INDEX["filled"], INDEX["filled_bytes"], INDEX["dropped"]
 
 
@@ -125,11 +126,14 @@ class Recorder:
     # --- counting ---------------------------------------------------------------------------------------------------
 
     def read(self, alias: str, group: str, tenant: str | None, result: str, took_ns: int = 0) -> None:
-        """Count one read that ended as one of RESULTS; `took_ns` above 0 is its latency. Cost: about 0.3 us, no I/O."""
+        """Count one read that ended as one of RESULTS; `took_ns` above 0 is its latency. Cost: about 0.4 us, no I/O."""
         local = self._local
         try:
-            local.counts[alias, group, tenant][INDEX[result]] += 1
+            cell = local.counts[alias, group, tenant]
+            cell[INDEX[result]] += 1
             if took_ns > 0:
+                cell[_TIMED] += 1
+                cell[_READ_US] += (took_ns + 500) // 1000
                 local.counts[alias][bisect_left(_BOUNDS_NS, took_ns)] += 1
         except (AttributeError, KeyError):
             self._read_new(alias, group, tenant, result, took_ns)
@@ -138,7 +142,11 @@ class Recorder:
         """Count a read of which the cell, or only the alias' latency, is new in this thread."""
         counted = (alias, group, tenant) in getattr(self._local, "counts", ())
         if not counted:
-            self._cell(alias, group, tenant)[INDEX[result]] += 1
+            cell = self._cell(alias, group, tenant)
+            cell[INDEX[result]] += 1
+            if took_ns > 0:
+                cell[_TIMED] += 1
+                cell[_READ_US] += (took_ns + 500) // 1000
         if took_ns > 0:
             counts = self._local.counts
             counts.setdefault(alias, [0] * (len(_BOUNDS_NS) + 1))[bisect_left(_BOUNDS_NS, took_ns)] += 1
@@ -224,7 +232,7 @@ class Recorder:
             shard = self._new_shard()
         if len(shard.counts) >= CELLS_PER_THREAD:
             cell = (cell[0], OTHER, OTHER)
-        return shard.counts.setdefault(cell, [0] * len(EVENTS))
+        return shard.counts.setdefault(cell, [0] * (len(EVENTS) + len(TIMES)))
 
     def _new_shard(self) -> _Shard:
         """Give this thread an empty shard; a full one is left to the next flush, which then forgets it."""
@@ -330,7 +338,9 @@ def _take_counts(shard: _Shard, delta: Delta) -> None:
         if isinstance(cell, str):
             _add(delta.latency, cell, added)
         else:
-            _add(delta.counts, cell, added)
+            _add(delta.counts, cell, added[:_TIMED])
+            if any(added[_TIMED:]):
+                _add(delta.times, cell, added[_TIMED:])
     _take_numbers(shard.dropped, shard.seen_dropped, delta.dropped)
     _take_numbers(shard.sources, shard.seen_sources, delta.sources)
     _take_numbers(shard.freed, shard.seen_freed, delta.freed)

@@ -88,6 +88,11 @@ def merge(into: Delta, delta: Delta) -> None:
             cell = (cell[0], OTHER, OTHER)
         known = into.counts.get(cell)
         into.counts[cell] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
+    for cell, numbers in delta.times.items():
+        if cell not in into.times and len(into.times) >= WAITING_CELLS:
+            cell = (cell[0], OTHER, OTHER)
+        known = into.times.get(cell)
+        into.times[cell] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
     for alias, numbers in delta.latency.items():
         known = into.latency.get(alias)
         into.latency[alias] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]

@@ -17,7 +17,17 @@ ROWS_SHOWN: Final = 20
 
 WRITER: Final = Writer(seconds, percent, size, number)
 
-HEADS: Final = ("Hit ratio", "Change", "Reads/min", "Misses/min", "Cost s/min", "Saved s/min", "Mean", "Invalid./min")
+HEADS: Final = (
+    "Hit ratio",
+    "Change",
+    "Reads/min",
+    "Misses/min",
+    "Cost s/min",
+    "Saved s/min",
+    "Mean",
+    "Read",
+    "Invalid./min",
+)
 
 WORTH_HEADS: Final = (*("Saved s/h", "Hit ratio", "Mean", "Reading s/h", "Value", "Lives", "Holds", "Saved s/h a MB"),)
 
@@ -157,11 +167,12 @@ class Command(CacheCommand):
                 _rate(row["cost_seconds_per_minute"]),
                 _rate(row["saved_seconds_per_minute"]),
                 seconds(row["mean_compute_seconds"]),
+                seconds(row["mean_read_seconds"]),
                 _rate(row["invalidations_per_minute"]),
             )
             for row in rows[:ROWS_SHOWN]
         ]
-        self.table((head, *HEADS), shown, right=" >>>>>>>>")
+        self.table((head, *HEADS), shown, right=" >>>>>>>>>")
         if len(rows) > ROWS_SHOWN:
             self.say(f"and {len(rows) - ROWS_SHOWN:,} more; --format json has them.")
 
