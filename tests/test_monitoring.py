@@ -244,6 +244,9 @@ def test_the_overview_shows_the_same_totals_from_prometheus_as_from_the_roll_ups
     assert rolled_up["miss"] > 10
     assert rolled_up["invalidations"] >= 5
     assert asked == pytest.approx(rolled_up, rel=1e-9, abs=1e-6)  # the same, but for how floats add up
+    for page in pages:  # nothing waits for long, and both say so
+        assert [count for count in page.series.waiting if count is not None][-1] == 0
+        assert [lag for lag in page.series.lag_seconds if lag is not None][-1] == 0
     memory = [[used for used in page.series.used_bytes if used][-1] for page in pages]
     assert memory[0] == pytest.approx(memory[1], rel=0.5)  # looked at once a minute, and four times
     assert pages[0].series.limit_bytes == pages[1].series.limit_bytes == 256 * 1024 * 1024
@@ -271,6 +274,8 @@ def test_the_counters_that_are_scraped_are_those_of_the_roll_ups(site):
         "dropped_entries": "dropped",
     }.items():
         assert site.prometheus.value(f"sum(cacheadmin_{metric}_total)") == rolled_up[event], metric
+    timed = site.prometheus.value("sum(cacheadmin_read_seconds_count)")
+    assert site.prometheus.value("sum(cacheadmin_group_read_seconds_count)") == timed > 50
     for reason in MISS_REASONS:
         value = site.prometheus.value(f'sum(cacheadmin_misses_total{{reason="{reason}"}})')
         assert value == rolled_up[f"missed_{reason}"], reason

@@ -104,7 +104,7 @@ def test_one_query_asks_for_all_lines_of_the_charts(served):
     assert asked["end"] == [str(NOW // 60 * 60)]
     [query] = asked["query"]
     assert query.count("label_replace(") == len(promql.LINES) + 2 * (1 + len(promql.COUNTED))
-    assert query.count("cacheadmin_") == query.count('alias="query",job="shop"') + 2 + 9  # servers have no alias
+    assert query.count("cacheadmin_") == query.count('alias="query",job="shop"') + 4 + 9  # servers have no alias
     assert query.count('up{job="shop"} ') == 1 + len(promql.COUNTED)
     assert len(path) < 6_000  # what proxies let through
     assert headers["Authorization"] == "Basic YW1pcmE6c0BjcmV0"
@@ -124,6 +124,8 @@ def test_points_stand_at_the_buckets_they_are_the_rates_of(served):
         "used": {end: 1000},
         "limit": {end: 5000},
         "evicted": {end: 3.2},
+        "waiting": {end: 7, end - 60: 0},
+        "lag": {end: 41.5, end - 60: 0},
     }
     with prometheus_at(served(replies(matrix(**lines)))):
         page = overview(QUARTER, now=NOW)
@@ -136,6 +138,8 @@ def test_points_stand_at_the_buckets_they_are_the_rates_of(served):
     assert points.hit_ratio[-5:] == [None, 0.0, 1.0, 0.8, None]
     assert (points.p50_ms[-2], points.p95_ms[-2]) == (0.4, None)
     assert (points.cost[-2], points.invalidations[-2]) == (1.5, 4.0)
+    assert points.waiting[-4:] == [None, 0, 7, None]
+    assert points.lag_seconds[-4:] == [None, 0.0, 41.5, None]
     assert (points.used_bytes[-2], points.limit_bytes, points.evicted[-2]) == (1000, 5000, 3)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from cacheadmin.exceptions import CacheAway
 from cacheadmin.outbox.rows import Delivery, insert
 from cacheadmin.prometheus import counting, gates, metrics, names, servers
 from cacheadmin.stats import EVENTS, LATENCY_BOUNDS_US, Delta, recorder
+from cacheadmin.stats.history import Reader
 from cacheadmin.stats.servers import servers as servers_of_the_site
 from cacheadmin.targets import Target
 
@@ -502,6 +504,11 @@ def test_what_waits_in_the_outbox_is_exported_and_relayed_by_who_has_the_turn(pr
     assert found["cacheadmin_outbox_waiting", "default"] == 1.0
     assert 0.0 <= found["cacheadmin_relay_lag_seconds", "default"] < 60
     assert woken == [{"at_once": True}]
+    reader = Reader()
+    noted = reader.waiting(time.time() - 60, time.time())
+    reader.run()
+    assert [(sample.database, sample.count) for sample in noted.value] == [("default", 1)]
+    assert 0.0 < noted.value[0].oldest_seconds < 60
 
 
 def test_processes_that_keep_off_a_cache_are_counted(monkeypatch):

@@ -90,15 +90,12 @@ def memory(series: Series) -> Chart:
 
 
 def invalidations(series: Series) -> Chart:
-    """How often something was invalidated."""
-    return Chart(
-        "invalidations",
-        _("Invalidations a minute"),
-        series.times,
-        [Line(_("invalidations"), series.invalidations, "waiting")],
-        digits=1,
-        least=4,
-    )
+    """How often something was invalidated, what waited in the outbox, and for how long the oldest of it had."""
+    lines = [Line(_("invalidations"), series.invalidations, "waiting")]
+    if any(value is not None for value in series.waiting):
+        lines.append(Line(_("waiting"), series.waiting, "bypassed", "dash"))
+        lines.append(Line(_("lag, s"), series.lag_seconds, "miss", "bars"))
+    return Chart("invalidations", _("Invalidations a minute"), series.times, lines, digits=1, least=4)
 
 
 def percents(ratios: Sequence[float | None]) -> list[float | None]:

@@ -50,6 +50,9 @@ class Strip:
     """A minute."""
     waiting: int | None = None
     lag_seconds: float | None = None
+    waited_most: int | None = None
+    """The most that waited at a time in the range, as far as anybody looked; so is `lag_most_seconds`."""
+    lag_most_seconds: float | None = None
     used_bytes: int | None = None
     limit_bytes: int | None = None
     """None if a server has no limit."""
@@ -210,6 +213,7 @@ class _Page:
             by_step(self.read.counts, self.step, self.alias),
             by_step(self.read.latency, self.step, self.alias),
             samples=self.read.samples,
+            waited=self.read.waited,
             worst=worst,
             born=self.read.born or self.span.now,
             now=self.span.now,
@@ -230,6 +234,8 @@ class _Page:
             invalidations=figure(now.invalidations, points.invalidations, times=2.0, least=5.0),
             waiting=waiting,
             lag_seconds=lag_seconds,
+            waited_most=max((count for count in points.waiting if count is not None), default=None),
+            lag_most_seconds=max((lag for lag in points.lag_seconds if lag is not None), default=None),
             used_bytes=sum(info.used_bytes for info in known) if known else None,
             limit_bytes=sum(i.limit_bytes for i in known) if known and all(i.limit_bytes for i in known) else None,
             evicted=sum(gone for gone in points.evicted if gone) if self.read.samples else None,

@@ -43,6 +43,8 @@ LINES: Final = {
     "p50": "histogram_quantile(0.5, sum by (le) (rate(cacheadmin_read_seconds_bucket{%(site)s}[%(window)s])))",
     "p95": "histogram_quantile(0.95, sum by (le) (rate(cacheadmin_read_seconds_bucket{%(site)s}[%(window)s])))",
     "used": "sum(max by (server) (cacheadmin_server_memory_bytes{%(servers)s}))",
+    "waiting": "sum(max by (database) (max_over_time(cacheadmin_outbox_waiting{%(servers)s}[%(step)ss])))",
+    "lag": "max(max_over_time(cacheadmin_relay_lag_seconds{%(servers)s}[%(step)ss]))",
     "limit": "sum(max by (server) (cacheadmin_server_memory_limit_bytes{%(servers)s} > 0))",
 }
 """A line of the charts -> how to ask for it."""
@@ -201,6 +203,8 @@ def _drawn(points: Series, lines: Mapping[str, Mapping[int, float]]) -> Series:
         used_bytes=[None if value is None else int(value) for value in line("used")],
         limit_bytes=int(limits[-1]) if limits else None,
         evicted=[None if value is None else round(value) for value in counted("evicted")],
+        waiting=[None if value is None else int(value) for value in line("waiting")],
+        lag_seconds=line("lag"),
     )
 
 

@@ -64,6 +64,8 @@ def _now(page: Overview) -> dict[str, Any]:
         "read_p95_ms": both(strip.p95_ms),
         "cost_seconds_per_minute": both(strip.cost),
         "invalidations_per_minute": both(strip.invalidations),
+        "waited_most": strip.waited_most,
+        "lag_most_seconds": strip.lag_most_seconds,
         "used_bytes": strip.used_bytes,
         "limit_bytes": strip.limit_bytes,
         "evicted": strip.evicted,

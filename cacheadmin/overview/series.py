@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..stats import INDEX
-from ..stats.history import Numbers, Sample
+from ..stats.history import Numbers, Sample, WaitingSample
 from ..stats.layout import MINUTE
 from .figures import hit_ratio, percentile_ms, total
 
@@ -43,6 +43,10 @@ class Series:
     limit_bytes: int | None = None
     evicted: list[int | None] = field(default_factory=list)
     """Keys evicted since the point before."""
+    waiting: list[int | None] = field(default_factory=list)
+    """The most invalidations that waited at a time, in all outboxes together; None where nobody looked."""
+    lag_seconds: list[float | None] = field(default_factory=list)
+    """For how long the oldest of them had waited, at most."""
 
     @property
     def requests(self) -> list[float | None]:
@@ -66,6 +70,7 @@ def series(
     latency: Mapping[int, Numbers],
     *,
     samples: Sequence[Sample] = (),
+    waited: Sequence[WaitingSample] = (),
     worst: Mapping[int, float | None] | None = None,
     born: float = 0.0,
     now: float,
@@ -82,6 +87,7 @@ def series(
         return rates
 
     used, evicted, limit = _memory(shown, step, samples)
+    waiting, lag = _waiting(shown, step, waited)
     return Series(
         step=step,
         times=shown,
@@ -99,7 +105,25 @@ def series(
         used_bytes=used,
         limit_bytes=limit,
         evicted=evicted,
+        waiting=waiting,
+        lag_seconds=lag,
     )
+
+
+def _waiting(
+    times: Sequence[int], step: int, samples: Sequence[WaitingSample]
+) -> tuple[list[int | None], list[float | None]]:
+    """Return the most that waited within each bucket, all databases of a minute added up, and the longest lag."""
+    by_minute: dict[int, int] = defaultdict(int)
+    lag: dict[int, float] = defaultdict(float)
+    for sample in samples:
+        by_minute[sample.at] += sample.count
+        start = sample.at // step * step
+        lag[start] = max(lag[start], sample.oldest_seconds)
+    most: dict[int, int] = defaultdict(int)
+    for at, count in by_minute.items():
+        most[at // step * step] = max(most[at // step * step], count)
+    return [most.get(start) for start in times], [lag.get(start) for start in times]
 
 
 def _memory(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..stats import EVERY_TENANT, Mark
-from ..stats.history import Buckets, DroppedLine, Group, Later, Numbers, Reader, Sample, Tenant
+from ..stats.history import Buckets, DroppedLine, Group, Later, Numbers, Reader, Sample, Tenant, WaitingSample
 from ..stats.layout import DAY, HOUR, MINUTE, TEN_MINUTES, starts
 from ..stats.servers import ServerInfo
 from ..tenancy import Everyone
@@ -28,6 +28,7 @@ class Sources:
     groups: Buckets[Group]
     recent_groups: Buckets[Group]
     samples: list[Sample]
+    waited: list[WaitingSample]
     marks: list[Mark]
     lines: list[DroppedLine]
     info: ServerInfo | None
@@ -46,8 +47,9 @@ def read(span: Span, allowed: Allowed) -> Sources:
     recent_groups: Later[Buckets[Group]]
     fine: Later[Buckets[Tenant]] | None = None
     samples: Later[list[Sample]] | None = None
+    waited: Later[list[WaitingSample]] | None = None
     if isinstance(allowed, Everyone):
-        samples = reader.samples(span.since, span.now)
+        samples, waited = reader.samples(span.since, span.now), reader.waiting(span.since, span.now)
         tenants, recent_tenants = reader.tenants(span.coarse, within.coarse), reader.tenants(span.recent, MINUTE)
         groups, recent_groups = reader.groups(span.coarse, within.coarse), reader.groups(span.recent, MINUTE)
     else:
@@ -75,6 +77,7 @@ def read(span: Span, allowed: Allowed) -> Sources:
         groups=groups.value,
         recent_groups=recent_groups.value,
         samples=samples.value if samples else [],
+        waited=waited.value if waited else [],
         marks=kept_marks,
         lines=kept_lines,
         info=info.value,

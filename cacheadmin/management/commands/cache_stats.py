@@ -61,7 +61,11 @@ class Command(CacheCommand):
             self.warn(_sentence(note))
         self._tell_now(report["now"])
         since = f", the oldest for {seconds(waiting.oldest_seconds)}" if waiting.count else ""
-        self.say(f"{'Waiting:':<16}{count(waiting.count, 'invalidation')}{since}")
+        most = ""
+        if report["now"]["waited_most"]:
+            lag = seconds(report["now"]["lag_most_seconds"])
+            most = f"; at most {number(report['now']['waited_most'])} in the last {options['range']}, for up to {lag}"
+        self.say(f"{'Waiting:':<16}{count(waiting.count, 'invalidation')}{since}{most}")
         self._tell_aliases(report["aliases"])
         self._tell_figures("Group", report["groups"], lambda row: f"{_named(row['group'])} ({row['alias']})", options)
         self._tell_figures("Tenant", report["tenants"], lambda row: _named(row["tenant"]), options)
