@@ -7,11 +7,13 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
+from cacheadmin.admin.charts import Sheet
+from cacheadmin.admin.series import named
 from cacheadmin.connections import link
 from cacheadmin.overview import RANGES, group_rows, overview, stats_report, tenant_rows
 from cacheadmin.overview.figures import figure, figures, hit_ratio, percentile_ms
 from cacheadmin.overview.notes import fell_at
-from cacheadmin.stats import INDEX, OTHER, recorder, recording, rollups
+from cacheadmin.stats import EVERY_TENANT, INDEX, OTHER, Mark, recorder, recording, rollups
 from cacheadmin.stats.counts import EVENTS
 from cacheadmin.stats.sending import Rollups
 
@@ -266,6 +268,49 @@ def test_a_whole_tenants_drop_is_marked_for_those_who_may_see_it(clock):
     recorder.flush()
     assert [m.kind for m in overview(tenants={"3"}).marks] == ["deploy", "clear"]
     assert [m.kind for m in overview(tenants={"4"}).marks] == ["deploy"]
+
+
+def test_what_rules_and_code_drop_of_a_whole_tenant_is_marked_once_where_it_began(clock):
+    """One mark for as long as it goes on, however often: no row of a database and no field of Redis is for it."""
+    for back in minutes(clock, 180):
+        if 100 >= back > 20:  # each minute, for many tenants
+            for tenant in range(40):
+                recorder.invalidated("query", str(tenant), "tenant", "rule", "branch moved")
+        if back in (100, 5):
+            recorder.invalidated("api", None, "tenant", "code", "")
+        recorder.invalidated("query", "3", "group inventory_list", "rule", "item")
+    drops = [mark for mark in overview().marks if mark.kind == "drop"]
+    assert [(mark.text, NOW - mark.at) for mark in drops] == [
+        ("query, api (branch moved, code)", pytest.approx(100 * MINUTE, abs=MINUTE)),
+        ("api (code)", pytest.approx(5 * MINUTE, abs=MINUTE)),
+    ]
+    assert [mark.text for mark in overview(alias="api").marks] == ["api (code)"] * 2
+    assert [mark.text for mark in overview(tenants=["3"]).marks] == ["query (branch moved)"]
+    assert [mark.kind for mark in overview(tenants=["41"]).marks] == []
+    moments, _ = named(overview().marks, NOW)
+    assert [text for _, text in moments] == ["drop query, api (branch moved, code)", "drop api (code)"]
+
+
+def test_an_alias_that_code_drops_is_marked_for_everybody_and_the_marks_are_few(clock):
+    for back in minutes(clock, 170):
+        if back % 7 == 0:
+            recorder.invalidated("query", EVERY_TENANT, "tenant", "code", "nightly")
+            recorder.invalidated("default", EVERY_TENANT, "tenant", "relay", "")
+            recorder.invalidated("query", "3", "tenant", "rule", "moved")
+    marks = overview().marks
+    assert {mark.tenant for mark in marks} == {EVERY_TENANT, "3"}
+    assert len(marks) <= 2 * 12
+    assert [mark.text for mark in overview(tenants=["9"]).marks][:1] == ["query, default (nightly, relay)"]
+    quarter = overview(RANGES["15m"]).marks
+    assert len(quarter) == 2 * 2  # each of the two times, for all and for one
+
+
+def test_what_happens_by_itself_takes_no_names_from_deeds():
+    marks = [Mark("drop", f"query (rule {at})", at) for at in range(20)]
+    moments, _ = named([Mark("deploy", "2026.11.3", 0.0), *marks], NOW)
+    shown = [mark["text"] for mark in Sheet([], [], moments).to_json()["marks"] if mark["text"]]
+    assert shown == ["deploy 2026.11.3", "drop query (rule 18)", "drop query (rule 19)"]
+    assert Sheet([], [], moments).more_marks == 18
 
 
 @pytest.mark.usefixtures("story")

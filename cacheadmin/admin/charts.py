@@ -158,15 +158,20 @@ class Sheet:
     @property
     def more_marks(self) -> int:
         """How many marks stand without a name."""
-        return max(0, len(self.marks) - NAMED_MARKS)
+        return len(self.marks) - len(self._named)
+
+    @property
+    def _named(self) -> set[int]:
+        """The places of the marks that show their names: of those that have one, the newest."""
+        return {*[i for i, (_, text) in enumerate(self.marks) if text][-NAMED_MARKS:]}
 
     def to_json(self) -> dict[str, Any]:
         """Return what the page's script reads."""
-        named = len(self.marks) - NAMED_MARKS
+        named = self._named
         return {
             "times": list(self.times),
             "zone": timezone.get_current_timezone_name(),
-            "marks": [{"at": at, "text": text if i >= named else ""} for i, (at, text) in enumerate(self.marks)],
+            "marks": [{"at": at, "text": text if i in named else ""} for i, (at, text) in enumerate(self.marks)],
             "gaps": [{"from": start, "to": end, "text": text} for start, end, text in self.gaps],
             "charts": {chart.name: chart.to_json() for chart in self.charts},
         }

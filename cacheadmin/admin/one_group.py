@@ -12,6 +12,7 @@ from cacheadmin.admin.charts import Chart, Line, Sheet
 from cacheadmin.admin.series import begun, named, percents, results
 from cacheadmin.overview import Advised, Range
 from cacheadmin.overview.advised import ask_facts
+from cacheadmin.overview.drops import with_drops
 from cacheadmin.overview.figures import figures, total
 from cacheadmin.overview.ranges import Span
 from cacheadmin.overview.rows import Allowed
@@ -76,6 +77,8 @@ def look(group: Group, within: Range, allowed: Allowed) -> OneGroup:
         is_named=True,
     )
     shown = [mark for mark in marks.value if isinstance(allowed, Everyone) or mark.tenant in (EVERY_TENANT, *allowed)]
+    whose = [line for line in lines.value if isinstance(allowed, Everyone) or line.tenant in (EVERY_TENANT, *allowed)]
+    shown = with_drops(shown, whose, span.since, span.now, alias=group[0])
     return OneGroup(Sheet(points.times, [ratio, results(points)], *named(shown, span.now)), rows)
 
 

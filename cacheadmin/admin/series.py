@@ -22,6 +22,9 @@ _SCALES: Final = (1 << 30, 1 << 20, 1 << 10)
 
 LEAST_POINTS: Final = 16
 
+NAMED_DROPS: Final = 2
+"""Marks with names for what rules and code dropped, at most."""
+
 
 def begun(found: Series) -> Series:
     """Return a series without the time before anything was counted, so that a young site's charts can be read."""
@@ -108,10 +111,17 @@ def named(marks: Sequence[Mark], now: float) -> tuple[list[tuple[float, str]], l
     texts = {
         "deploy": _("deploy %(text)s"),
         "clear": _("clear %(text)s"),
+        "drop": _("drop %(text)s"),
         "rule": _("rule %(text)s"),
         "server": _("other server"),
     }
-    moments = [(mark.at, texts[mark.kind] % {"text": mark.text}) for mark in marks if mark.kind in texts]
+    # What happens by itself may happen often, and is not to take the names from deeds.
+    unnamed = [mark for mark in marks if mark.kind == "drop"][:-NAMED_DROPS]
+    moments = [
+        (mark.at, "" if mark in unnamed else texts[mark.kind] % {"text": mark.text})
+        for mark in marks
+        if mark.kind in texts
+    ]
     gaps = []
     for mark in marks:
         if mark.kind == "away":

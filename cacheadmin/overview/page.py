@@ -13,6 +13,7 @@ from ..stats import EVERY_TENANT, OTHER, Mark
 from ..stats.history import Command, DroppedLine, Group, Numbers, Reader
 from ..stats.layout import MINUTE, starts
 from ..tenancy import Everyone
+from .drops import with_drops
 from .fetching import FetchFailed
 from .figures import Figure, figure, figures, hit_ratio, percentile_ms, total
 from .health import AliasRow, Server, alias_rows, look
@@ -187,7 +188,7 @@ class _Page:
             strip=self._strip(points, shown if is_all else [], waiting, lag_seconds),
             series=points,
             worst=Row(worst.name[0], worst.figures) if worst else None,
-            marks=tuple(self.read.marks),
+            marks=tuple(with_drops(self.read.marks, self.read.lines, self.span.since, self.span.now, alias=self.alias)),
             tenants=Ranking(
                 tuple(Row(row.name[0], row.figures) for row in tenants.rows), tenants.others, tenants.others_count
             ),

@@ -51,8 +51,8 @@ Cell: TypeAlias = tuple[str, str, str | None]
 Dropped: TypeAlias = tuple[str, str | None, str, str, str]
 """One kind of invalidation: (alias, tenant, what, source, name)."""
 
-MarkKind: TypeAlias = Literal["deploy", "clear", "rule", "server", "away", "back"]
-"""`deploy` a new release · `clear` a whole tenant or alias was invalidated by a person · `rule` the map was edited ·
+MarkKind: TypeAlias = Literal["deploy", "clear", "drop", "rule", "server", "away", "back"]
+"""`deploy` a new release · `clear` a whole tenant or alias was invalidated by a person · `drop` by a rule or by code · `rule` the map was edited ·
 `server` another server, or the same one restarted, answers · `away`, `back` it stopped answering, and answers again."""
 
 
@@ -62,7 +62,7 @@ class Mark:
 
     kind: MarkKind
     text: str
-    """Release, rule or alias; for `clear` the alias."""
+    """Release, rule or alias; for `clear` the alias, for `drop` aliases and who did it."""
     at: float
     """Seconds since 1970."""
     tenant: str | None = EVERY_TENANT
