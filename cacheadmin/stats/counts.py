@@ -52,8 +52,8 @@ Dropped: TypeAlias = tuple[str, str | None, str, str, str]
 """One kind of invalidation: (alias, tenant, what, source, name)."""
 
 MarkKind: TypeAlias = Literal["deploy", "clear", "drop", "rule", "server", "away", "back"]
-"""`deploy` a new release · `clear` a whole tenant or alias was invalidated by a person · `drop` the same by a rule or by
-code · `rule` the map was edited · `server` another server, or the same one restarted, answers · `away`, `back` it
+"""`deploy` a new release · `clear` a whole tenant or alias was invalidated by a person · `drop` the same by a rule or
+by code · `rule` the map was edited · `server` another server, or the same one restarted, answers · `away`, `back` it
 stopped answering, and answers again."""
 
 
