@@ -202,6 +202,31 @@ def test_a_server_that_was_found_away_is_probed_and_drained_though_nobody_asks_f
     assert name.peek(tenant.pk) is ABSENT
 
 
+@pytest.mark.parametrize("ending", ["as ever", "by an error"])
+def test_a_server_found_away_while_its_prober_ends_is_probed_again(server, tenant, monkeypatch, ending) -> None:
+    """Else an alias that is seldom used would stay shut, and what waits for it wait, until somebody asks for it."""
+    monkeypatch.setattr(reopening, "_may_have_threads", lambda: True)
+    shut_again = threading.Event()
+
+    def wake(**_: object) -> None:
+        if link("query").gate is Gate.UP and not shut_again.is_set():
+            link("query")._failed(redis.ConnectionError("on purpose"))
+            shut_again.set()
+            if ending == "by an error":
+                raise RuntimeError("on purpose")
+
+    def probers() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name == "cacheadmin-reopen"]
+
+    monkeypatch.setattr(reopening.relay, "wake", wake)
+    monkeypatch.setattr(link("default"), "_siblings", list)  # nobody else has it opened
+    link("query")._failed(redis.ConnectionError("on purpose"))
+    assert shut_again.wait(10)
+    while probers():
+        probers()[0].join(10)
+    assert link("query").gate is Gate.UP
+
+
 def test_a_server_that_has_become_a_replica_counts_as_away(server, tenant) -> None:
     assert name(tenant.pk) == "old"
     link("query").call(("PING",))  # its identity has just been asked for

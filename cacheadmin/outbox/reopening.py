@@ -87,6 +87,8 @@ def _reopen(link: Gated, in_seconds: float) -> None:
         connections.close_all()
         with _lock:
             _busy.discard(link.alias)
+        if link.is_used and link.is_away:
+            watch(link)  # found away again while this thread was ending, which kept others from starting one
 
 
 def drain(alias: str, has_changed: bool) -> bool:
