@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from faults import Outcome
@@ -12,6 +14,7 @@ from faults.waits import (
     MOST_LAG_P99_MS,
     TIMEOUT_MS,
     Read,
+    Sleeper,
     judge_lag,
     judge_reads,
 )
@@ -19,9 +22,9 @@ from faults.waits import (
 QUICK = Read(0.1, 0)
 
 
-def judged_reads(*reads: Read, outages: int = ENOUGH_OUTAGES) -> Outcome:
+def judged_reads(*reads: Read, outages: int = ENOUGH_OUTAGES, sleeper: Sleeper | None = None) -> Outcome:
     outcome = Outcome()
-    judge_reads(outcome, "hung", reads, outages)
+    judge_reads(outcome, "hung", reads, outages, sleeper or Sleeper())
     return outcome
 
 
@@ -69,11 +72,31 @@ def test_no_read_takes_as_long_as_two_timeouts():
     assert judged_reads(QUICK, Read(2 * TIMEOUT_MS, 1), outages=ENOUGH_OUTAGES - 1).is_green
 
 
+def test_what_the_machine_itself_kept_waiting_is_taken_off():
+    sleeper = Sleeper()
+    sleeper._late = [(10.0, 10.1), (10.2, 10.5)]
+    assert sleeper.late_ms(10.05, 10.3) == pytest.approx(150)
+    stalled = Read(2 * TIMEOUT_MS + 100, 1, 10.0, 10.3)
+    assert judged_reads(QUICK, stalled, sleeper=sleeper).is_green
+    assert judged_reads(QUICK, Read(2 * TIMEOUT_MS, 1, 11.0, 11.2), sleeper=sleeper).kinds == {"too_slow"}
+
+
+def test_a_sleeper_notes_when_nobody_could_run():
+    with Sleeper() as sleeper:
+        begun = time.monotonic()
+        sum(range(3_000_000))  # one long call into C: no other thread has the interpreter meanwhile
+        ended = time.monotonic()
+        time.sleep(0.02)
+    assert sleeper.late_ms(begun, ended) > 500 * (ended - begun)
+    assert sleeper.late_ms(ended + 1, ended + 2) == 0.0
+
+
 def test_what_is_judged_is_printed():
     outcome = judged_reads(*[QUICK] * 9, Read(104.0, 1))
     assert outcome.figures == {
         "hung_reads": 10,
         "hung_added_p50_ms": 0.1,
         "hung_added_worst_ms": 104.0,
+        "hung_worst_but_for_stalls_ms": 104.0,
         "hung_timeouts_a_read": 1,
     }

@@ -1,6 +1,7 @@
 """Invalidations that outlive a crash and an outage: written with the data, delivered after it, retried until done."""
 
 from cacheadmin.outbox.delivery import EMPTIED, after_commit, before_commit, keep, on_delivered
+from cacheadmin.outbox.held import holding
 from cacheadmin.outbox.relay import RelayReport, dead, pending, relay_once, reset, retry_dead, wake
 from cacheadmin.outbox.reopening import drain
 from cacheadmin.outbox.rows import Delivery, Waiting, keeps_rows
@@ -14,6 +15,7 @@ __all__ = [
     "before_commit",
     "dead",
     "drain",
+    "holding",
     "keep",
     "keeps_rows",
     "on_delivered",

@@ -53,6 +53,8 @@ class Receipt:
     alias: str = ""
     """Database of the row; empty if there is none."""
     row: int = 0
+    is_held: bool = False
+    """Whether the row was written before the statement, and only foresees what it does."""
 
 
 # --- gathering ------------------------------------------------------------------------------------------------------
@@ -184,19 +186,19 @@ def after_commit(pending: Pending, receipt: Receipt | None) -> None:
     if rules.EDITED in pending.changes:
         rules.forget()
         _mark(pending.changes[rules.EDITED])
-    delivery = receipt.delivery if receipt is not None else gather(pending)
+    delivery = gather(pending) if receipt is None or receipt.is_held else receipt.delivery
     if rules.EDITED in pending.changes:
         wake(AGAIN_AFTER.total_seconds())
     if delivery is None:
         return
     result = deliver(delivery)
-    if receipt is not None and receipt.row:
-        if result is not None and result.is_done:
-            delivered(receipt.alias, receipt.row, result.identities)
-        else:
-            wake()
-    elif result is None or not result.is_done:
-        remember(delivery)
+    is_done = result is not None and result.is_done
+    if receipt is not None and receipt.row and is_done:
+        delivered(receipt.alias, receipt.row, result.identities if result is not None else {})
+    elif receipt is not None and receipt.row and not receipt.is_held:
+        wake()
+    elif not is_done:
+        remember(delivery)  # a row that was held foresaw it, maybe not all of it, and is not due yet
 
 
 def _mark(before: rules.Snapshot) -> None:

@@ -22,7 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from cacheadmin import transactions
 from cacheadmin.conf import config, in_tests
 from cacheadmin.models import Intent
-from cacheadmin.outbox import delivery, rows
+from cacheadmin.outbox import delivery, held, rows
 from cacheadmin.outbox.rows import Delivery, Waiting
 from cacheadmin.targets import Target
 from cacheadmin.transactions import own_sql
@@ -302,6 +302,8 @@ class Relay:
             try:
                 _let_others_finish()
                 flush()
+                if held.renew(self._seen()):
+                    self._at = min(self._at, time.monotonic() + held.RENEW_SECONDS)
                 at_once, self._at_once = self._at_once or is_due, False
                 if not at_once and time.monotonic() - relayed_at < RELAY_SECONDS:
                     self._at = min(self._at, relayed_at + RELAY_SECONDS)
@@ -321,9 +323,13 @@ class Relay:
                 pause = RELAY_SECONDS
 
     @staticmethod
-    def _relay() -> RelayReport:
-        """Relay what this thread can see: a database in memory is another one in each thread."""
-        return _relay(rows.databases(alias for alias in connections if _has_thread(connections[alias])))
+    def _seen() -> list[str]:
+        """Return which databases this thread can see: one in memory is another one in each thread."""
+        return [alias for alias in connections if _has_thread(connections[alias])]
+
+    @classmethod
+    def _relay(cls) -> RelayReport:
+        return _relay(rows.databases(cls._seen()))
 
     def _wait(self) -> bool:
         """Sleep until woken or until something is due, and say whether it is; an idle thread holds no connection."""

@@ -43,13 +43,13 @@ def on_end(before: Before | None, after: After | None) -> None:
     _before, _after = before, after
 
 
-def settle(connection: BaseDatabaseWrapper) -> None:
+def settle(connection: BaseDatabaseWrapper, receipt: Any = None) -> None:
     """Deliver what is pending at once, unless a real transaction is open, which delivers when it ends."""
     state = state_of(connection)
     if state.pending and not in_transaction(connection):
         taken = state.pending
         state.forget()
-        _deliver(taken, None)
+        _deliver(taken, receipt)
 
 
 def _deliver(taken: Pending, receipt: Any) -> None:

@@ -82,7 +82,9 @@ def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any], *,
     for table in told.tables or ():
         callers.note(table)
     transactions.mark_written(connection)
-    with block(connection, is_needed=told.may_be_wrapped and _needs_a_block(connection, told)) as is_ours:
+    if not told.may_be_wrapped and _needs_an_intent(connection, told):
+        return _write_on_its_own(connection, told, run)
+    with block(connection, is_needed=told.may_be_wrapped and _needs_an_intent(connection, told)) as is_ours:
         try:
             result = run()
         except Exception:
@@ -92,6 +94,27 @@ def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any], *,
         note(connection, told)
     transactions.settle(connection)
     return result
+
+
+def _write_on_its_own(connection: Any, told: Statement, run: Callable[[], Any]) -> Any:
+    """
+    Run a statement that may commit by itself, after the intent of all that it may write.
+
+    The intent is held back from relays until the statement has returned; if this process dies meanwhile, or it is not
+    known how the statement ended, nobody holds it any longer and a relay delivers it.
+    """
+    foreseen = transactions.Pending(_changes(told, rules.snapshot()))
+    if INTENTS_TABLE in (told.tables or ()):
+        foreseen = transactions.Pending()  # it may be about to change, or to go
+    with outbox.holding(connection, foreseen) as receipt:
+        try:
+            result = run()
+        except Exception:
+            _note_what_stands(connection, told)
+            raise
+        note(connection, told)
+        transactions.settle(connection, receipt)
+        return result
 
 
 def _note_what_stands(connection: Any, told: Statement) -> None:
@@ -109,8 +132,8 @@ def _is_alone(connection: Any) -> bool:
     return not connection.in_atomic_block and bool(connection.get_autocommit())
 
 
-def _needs_a_block(connection: Any, told: Statement) -> bool:
-    """Whether a statement that is about to run alone has to be committed together with its intent."""
+def _needs_an_intent(connection: Any, told: Statement) -> bool:
+    """Whether a statement is about to run alone and may change what a rule names."""
     if not _is_alone(connection):
         return False  # and SQLite fails a transaction at once that reads, as a look at the rules does, before it writes
     may_concern = _concerned(told, rules.snapshot()) or RULES_TABLE in (told.tables or ())
@@ -125,8 +148,11 @@ def note(connection: Any, told: Statement) -> None:
     pending = transactions.pending(connection).changes
     if INTENTS_TABLE in (told.tables or ()):
         pending[outbox.EMPTIED] = None
-    for label, event in _concerned(told, snapshot):
-        pending[label, event, None] = None
+    pending.update(_changes(told, snapshot))
+
+
+def _changes(told: Statement, snapshot: Snapshot) -> dict[Any, Any]:
+    return {(label, event, None): None for label, event in _concerned(told, snapshot)}
 
 
 def _concerned(told: Statement, snapshot: Snapshot) -> set[tuple[str, str]]:
@@ -208,7 +234,7 @@ def _streaming(connection: Any, told: Statement, sql: Any, run: Callable[[], Ite
 
 @contextmanager
 def _copying(connection: Any, told: Statement, copy: AbstractContextManager[Any]) -> Iterator[Any]:
-    with block(connection, is_needed=_needs_a_block(connection, told)):
+    with block(connection, is_needed=_needs_an_intent(connection, told)):
         transactions.mark_written(connection)
         with copy as opened:
             yield opened

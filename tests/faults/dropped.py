@@ -55,6 +55,8 @@ BESIDES: dict[str, tuple[str, ...]] = {
     "nothing waits without being kept: lost by an outage": ("what_waits",),
     "rows are done after their delivery: lost by a relay that dies": ("done_after_the_delivery",),
     "delivery after the commit: stale": ("after_the_commit",),
+    "the intent before what commits by itself: lost by a crash": ("intent_of_what_commits_by_itself",),
+    "that intent is held back while it runs: lost by a crash": ("held_while_it_runs",),
     "what may be part of what: an outer value of an unseen inner one stays": ("nesting_rank",),
 }
 """What the protocol's table leaves out."""

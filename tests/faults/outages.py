@@ -28,7 +28,7 @@ from faults import Asked, Outcome, crashes, site
 from faults.crashes import TENANTS, WRITES, judge, newest, versions
 from faults.models import Row
 from faults.proxy import Proxy, caches_behind
-from faults.waits import MOST_LAG_MS, TIMEOUT_MS, Read, judge_lag, judge_reads, note_done
+from faults.waits import MOST_LAG_MS, TIMEOUT_MS, Read, Sleeper, judge_lag, judge_reads, note_done
 
 NARROW_WRITES = (crashes.by_save, crashes.by_update)
 MODES = ("refused", "black-holed", "hung", "stopped", "full")
@@ -125,12 +125,11 @@ class Readers:
 
 def timed(tenant: int) -> tuple[int, Read]:
     """Read, and say what that took more than its query."""
-    called, before = time.monotonic(), in_vain()
+    begun, before = time.monotonic(), in_vain()
     value = newest(tenant)
-    took, timeouts = time.monotonic() - called, in_vain() - before
-    called = time.monotonic()
+    ended, timeouts = time.monotonic(), in_vain() - before
     newest.function(tenant)
-    return value, Read(1000 * (took - (time.monotonic() - called)), timeouts)
+    return value, Read(1000 * (ended - begun - (time.monotonic() - ended)), timeouts, begun, ended)
 
 
 def in_vain() -> int:
@@ -154,6 +153,7 @@ def outage(asked: Asked) -> Outcome:
     with (
         override_settings(CACHES=caches_behind(proxy.port), CACHEADMIN=quick()),
         ThreadPoolExecutor(1) as other,
+        Sleeper() as sleeper,
         redis.Redis.from_url(f"{asked.url}/0") as server,
     ):
         crashes.make_rows()
@@ -188,8 +188,8 @@ def outage(asked: Asked) -> Outcome:
     outcome.figures["timed_out_a_second"] = round(outcome.figures["timed_out"] / seconds, 2)
     outcome.figures["connects_a_second"] = round(outcome.figures["connects"] / seconds, 2)
     outages = int(outcome.figures["outages"])
-    judge_reads(outcome, "away", [read for mode in MODES if mode != "full" for read in added[mode]], outages)
-    judge_reads(outcome, "hung", added["hung"], outages)
+    judge_reads(outcome, "away", [read for mode in MODES if mode != "full" for read in added[mode]], outages, sleeper)
+    judge_reads(outcome, "hung", added["hung"], outages, sleeper)
     judge_lag(outcome, lags, outages)
     note_done(outcome, marked)
     return outcome

@@ -106,7 +106,7 @@ ALL = (
         short=100,
         long=1_000,
         must=("lost",),
-        watches=("outbox_row", "intent_with_its_write"),
+        watches=("outbox_row", "intent_with_its_write", "intent_of_what_commits_by_itself", "held_while_it_runs"),
         databases=("sqlite", "postgres"),
     ),
     Scenario(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from contextlib import nullcontext
 from typing import Any
 
 from cacheadmin import outbox, transactions
-from cacheadmin.outbox import delivery, rows
+from cacheadmin.outbox import delivery, held, rows
 from cacheadmin.store import redis as redis_store
 from cacheadmin.store.redis import RedisStore
 from cacheadmin.transactions import ends, state
@@ -84,6 +86,26 @@ def intent_with_its_write() -> None:
         outbox.after_commit(pending, delivery.Receipt(found, connection.alias, rows.insert(connection, found)))
 
     transactions.on_end(nothing_yet, then_the_intent)
+
+
+@mechanism
+def intent_of_what_commits_by_itself() -> None:
+    """A statement that commits by itself leaves nothing behind while it runs."""
+    outbox.holding = lambda connection, foreseen: nullcontext()
+
+
+@mechanism
+def held_while_it_runs() -> None:
+    """The intent of a statement that commits by itself is any relay's at once, and done before the statement is."""
+    insert = rows.insert
+
+    def now(connection: Any, found: Any, delay: dt.timedelta = rows.DUE_AFTER) -> int:
+        row = insert(connection, found, dt.timedelta())
+        if delay == held.HOLD:
+            outbox.relay_once()
+        return row
+
+    rows.insert = now
 
 
 @mechanism
