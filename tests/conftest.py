@@ -290,3 +290,19 @@ def open_page(chromium: Any, live_server: Any) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     forget_links()
+
+
+@pytest.fixture
+def amira(db: None) -> Any:
+    """A superuser."""
+    from shop.models import User
+
+    return User.objects.create_superuser("amira")
+
+
+@pytest.fixture
+def admin(amira: Any) -> Any:
+    """A client that she is logged in with."""
+    from console import client_of
+
+    return client_of(amira)

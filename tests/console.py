@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import time
 from html.parser import HTMLParser
 
@@ -67,6 +69,22 @@ def client_of(user):
 def make_shops(*names):
     """Create tenants."""
     return [Tenant.objects.create(name=name, slug=f"shop-{i}") for i, name in enumerate(names)]
+
+
+def make_items(tenant, *skus):
+    """Create items of one branch and category of a tenant, one by default."""
+    branch = Branch.objects.create(tenant=tenant, name="Main", city="Geneva")
+    category = Category.objects.create(tenant=tenant, name="Rings", slug="rings")
+    what = {"tenant": tenant, "branch": branch, "category": category, "name": "Ring", "weight": 3}
+    return [InventoryItem.objects.create(**what, sku=sku, price=100, quantity=4) for sku in skus or ("R1",)]
+
+
+def text_of(page):
+    """Return what a reader sees of a page, a response or its text, below the console's tabs; its spaces folded."""
+    whole = page if isinstance(page, str) else page.content.decode()
+    body = whole.partition('class="cacheadmin-page">')[2] or whole
+    shown = re.sub(r"<(script|style)\b.*?</\1>", " ", body, flags=re.DOTALL).replace("<wbr>", "")
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", shown)).split())
 
 
 def entry_of(tenant, alias="query", group="console_stock"):
@@ -152,11 +170,7 @@ def every_page():
         targets=["group:" + "very_long_name_" * 6, "tag:branch:{branch_id}"],
     )
     rule = InvalidationRule.objects.create(name="stock", model="shop.InventoryItem", targets=["group:console_stock"])
-    branch = Branch.objects.create(tenant=ruby, name="Main", city="Geneva")
-    category = Category.objects.create(tenant=ruby, name="Rings", slug="rings")
-    item = InventoryItem.objects.create(
-        tenant=ruby, branch=branch, category=category, sku="R1", name="Ring", weight=3, price=100, quantity=4
-    )
+    [item] = make_items(ruby)
     for number in range(1, 8):  # last, since a new rule and a new row drop what they name
         console_stock(tenant, number)
     console_rates(18)

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 from console import (
     calls,
-    client_of,
     console_rates,
     console_stock,
     entry_of,
@@ -17,6 +16,7 @@ from console import (
     page,
     pages_of,
     scope_of,
+    text_of,
 )
 from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
@@ -29,7 +29,6 @@ from cacheadmin.connections import links
 from cacheadmin.models import Activity, Intent
 from cacheadmin.store import store
 from cacheadmin.targets import ALL, Target
-from shop.models import User
 
 pytestmark = pytest.mark.django_db
 
@@ -37,16 +36,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _runs_in_place(monkeypatch):
     monkeypatch.setattr(runs, "launch", lambda job: job())
-
-
-@pytest.fixture
-def amira():
-    return User.objects.create_superuser("amira")
-
-
-@pytest.fixture
-def admin(amira):
-    return client_of(amira)
 
 
 @pytest.fixture
@@ -61,11 +50,6 @@ def filled(ruby):
         console_stock(str(int(ruby) + 1), branch)
     console_rates(18)
     return ruby
-
-
-def text_of(response):
-    """Return what a reader sees of a page, its spaces folded."""
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())))
 
 
 def message_of(response):

@@ -11,7 +11,6 @@ import time
 import pytest
 from console import (
     MARKUP,
-    client_of,
     console_stock,
     entry_of,
     every_page,
@@ -38,11 +37,6 @@ pytestmark = pytest.mark.django_db
 
 PAGE_BYTES = 100_000
 VIEWS = ("tree", "json", "text", "hex")
-
-
-@pytest.fixture
-def admin():
-    return client_of(User.objects.create_superuser("amira"))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import html
 import re
 
 import pytest
-from console import client_of, console_stock, entry_of, make_shops, page, scope_of
+from console import client_of, console_stock, entry_of, make_items, make_shops, page, scope_of, text_of
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -17,34 +17,14 @@ from cacheadmin.overview import overview
 from cacheadmin.stats import recorder
 from cacheadmin.targets import Target
 from shop.inventory import inventory_card, inventory_list
-from shop.models import Branch, Category, InventoryItem, Tenant, User
+from shop.models import Tenant, User
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("within_a_minute")]
 
 
 @pytest.fixture
-def amira():
-    return User.objects.create_superuser("amira")
-
-
-@pytest.fixture
-def admin(amira):
-    return client_of(amira)
-
-
-@pytest.fixture
 def item():
-    tenant = Tenant.objects.create(name="Ruby & Co", slug="ruby")
-    branch = Branch.objects.create(tenant=tenant, name="Main", city="Geneva")
-    category = Category.objects.create(tenant=tenant, name="Rings", slug="rings")
-    return InventoryItem.objects.create(
-        tenant=tenant, branch=branch, category=category, sku="R1", name="Ring", weight=3, price=100, quantity=4
-    )
-
-
-def text_of(response):
-    """Return what a reader sees of a page, its spaces folded."""
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", response.content.decode())))
+    return make_items(Tenant.objects.create(name="Ruby & Co", slug="ruby"))[0]
 
 
 def folded(text):
@@ -73,7 +53,7 @@ def test_the_preview_shows_bytes_groups_and_entries_to_look_at(admin, item):
         "preview_tenant": str(tenant),
     }
     answer = admin.post(reverse("admin:cacheadmin_invalidationrule_preview"), sent).json()["html"]
-    text = folded(html.unescape(re.sub(r"<[^>]+>", " ", answer)))
+    text = text_of(answer)
     size = folded(formats.size(whole))
     assert f"Saving one inventory item would drop 5 entries, {size}, in 2 groups." in text
     assert re.search(rf"inventory_list query 4 {re.escape(folded(formats.size(of_lists)))} ", text)
@@ -168,7 +148,7 @@ def test_a_size_is_marked_as_an_estimate_wherever_not_every_entry_was_weighed(ad
     def shown():
         rule = admin.post(reverse("admin:cacheadmin_invalidationrule_preview"), sent).json()["html"]
         found = {name: text_of(admin.get(url)) for name, url in urls.items()}
-        return found | {"rule": folded(html.unescape(re.sub(r"<[^>]+>", " ", rule)))}
+        return found | {"rule": text_of(rule)}
 
     def sizes(texts):
         """Return the sizes on each page, with what stands before them; no bytes at all are exact."""

@@ -4,10 +4,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from console import make_user
+from console import make_user, text_of
 from django.core.cache import caches
 from django.db import connection
-from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -18,7 +17,7 @@ from cacheadmin.doctor.registry import Check, Finding
 from cacheadmin.stats import recorder
 from server import Server
 from shop.inventory import inventory_list
-from shop.models import Tenant, User
+from shop.models import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -31,13 +30,6 @@ def _no_memory():
     registry._latest.clear()
     yield
     registry._latest.clear()
-
-
-@pytest.fixture
-def admin() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("amira"))
-    return client
 
 
 @pytest.fixture
@@ -62,10 +54,6 @@ class Ids(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.ids += [value for name, value in attrs if name == "id"]
-
-
-def text_of(response):
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
 def test_findings_stand_by_severity_each_with_a_sign_a_word_and_a_place_to_link_to(admin, finding) -> None:

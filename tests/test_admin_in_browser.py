@@ -153,6 +153,22 @@ def test_nothing_makes_the_page_scroll_sideways(opened, width) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
+def test_on_a_phone_the_find_box_stands_below_the_tabs_and_the_current_tab_is_in_view(open_page, counted) -> None:
+    page = open_page(reverse("admin:cacheadmin_health"), viewport={"width": 360, "height": 740})
+    box, tabs = page.get_by_role("searchbox", name="Find a tenant, group or key"), page.locator(".cacheadmin-tabs")
+    found, bar = box.bounding_box(), tabs.bounding_box()
+    assert found["y"] >= bar["y"] + bar["height"]
+    assert found["width"] > 300
+    assert found["height"] >= 36
+    current = page.locator(".cacheadmin-tabs [aria-current]").bounding_box()
+    assert 0 <= current["x"] <= 360 - current["width"]
+    page.keyboard.press("/")
+    page.keyboard.type("Ruby")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tenants/**")
+    assert page.locator("h1").inner_text() == "Ruby & Co"
+
+
 def test_without_script_the_figures_are_a_table(opened) -> None:
     page = opened(java_script_enabled=False)
     assert page.locator("details.cacheadmin-figures[open] tbody tr").count() >= 5

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from console import make_items
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission
@@ -33,12 +34,7 @@ CONFIRM = "admin:cacheadmin_invalidate"
 def shop(db):
     tenants = [Tenant.objects.create(name=name, slug=name.lower()) for name in ("Ruby", "Gold")]
     for tenant in tenants:
-        branch = Branch.objects.create(tenant=tenant, name="Main", city="Geneva")
-        category = Category.objects.create(tenant=tenant, name="Rings", slug="rings")
-        for sku in ("R1", "R2"):
-            InventoryItem.objects.create(
-                tenant=tenant, branch=branch, category=category, sku=sku, name="Ring", weight=3, price=100, quantity=4
-            )
+        make_items(tenant, "R1", "R2")
     return tenants
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from console import text_of
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
@@ -58,11 +59,6 @@ class Parts(HTMLParser):
             self.plots[given["data-cacheadmin-plot"]] = given["aria-label"]
 
 
-def text_of(response) -> str:
-    """The words of a page, spaces squeezed."""
-    return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
-
-
 def charts_of(html: str) -> dict:
     return json.loads(re.search(r'<script id="cacheadmin-charts" type="application/json">(.*?)</script>', html)[1])
 
@@ -76,13 +72,6 @@ def _no_memory():
 @pytest.fixture
 def shops():
     return [Tenant.objects.create(name=name, slug=name[:4].lower()) for name in ("Ruby & Co", "Gold & Sons")]
-
-
-@pytest.fixture
-def admin() -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("amira"))
-    return client
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What the browsing pages show: lists, entries, values; with hostile data, without Redis, within their budget."""
 
-import html
 import os
 import pickle
 import re
@@ -19,6 +18,7 @@ from console import (
     pages_of,
     scope_of,
     site_pages,
+    text_of,
 )
 from django.core.cache import caches
 from django.db import connection
@@ -41,11 +41,6 @@ HOSTILE = "<script>alert(1)</script>\"'&{{ x }}{% y %}\u202e\x00\x1b[31m"
 
 
 @pytest.fixture
-def admin():
-    return client_of(User.objects.create_superuser("amira"))
-
-
-@pytest.fixture
 def ruby():
     return str(make_shops("Ruby & Co", "Gold & Sons")[0].pk)
 
@@ -56,12 +51,6 @@ def filled(ruby):
         console_stock(ruby, branch)
     console_rates(18)
     return ruby
-
-
-def text_of(response):
-    """Return what a reader sees of a page, its spaces folded."""
-    body = response.content.decode().partition('class="cacheadmin-page"')[2]
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", body)))
 
 
 def browsing_pages(tenant):

@@ -4,7 +4,7 @@ import html
 import re
 
 import pytest
-from console import client_of, console_rates, console_stock, make_shops, make_sweep, make_user, page, scope_of
+from console import console_rates, console_stock, make_shops, make_sweep, make_user, page, scope_of, text_of
 from django.contrib.admin.models import LogEntry
 from django.contrib.messages import get_messages
 from django.core.cache import caches
@@ -30,11 +30,6 @@ def _runs_in_place(monkeypatch):
 
 
 @pytest.fixture
-def admin():
-    return client_of(User.objects.create_superuser("amira"))
-
-
-@pytest.fixture
 def ruby():
     ruby, gold = make_shops("Ruby & Co", "Gold & Sons")
     for branch in range(1, 4):
@@ -42,12 +37,6 @@ def ruby():
         console_stock(str(gold.pk), branch)
     console_rates(18)
     return str(ruby.pk)
-
-
-def text_of(response):
-    """Return what a reader sees of a page, its spaces folded."""
-    body = response.content.decode().partition('class="cacheadmin-page"')[2]
-    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", body)))
 
 
 def live(tenant):

@@ -3,11 +3,12 @@
 import json
 
 import pytest
+from console import make_items
 from django.urls import reverse
 
 from cacheadmin.models import InvalidationRule
 from shop.inventory import inventory_list
-from shop.models import Branch, Category, InventoryItem, Tenant
+from shop.models import Tenant
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -16,11 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 def item():
     """An item of Ruby & Co, whose list is cached."""
     tenant = Tenant.objects.create(name="Ruby & Co", slug="ruby")
-    branch = Branch.objects.create(tenant=tenant, name="Main", city="Geneva")
-    category = Category.objects.create(tenant=tenant, name="Rings", slug="rings")
-    found = InventoryItem.objects.create(
-        tenant=tenant, branch=branch, category=category, sku="R1", name="Ring", weight=3, price=100, quantity=4
-    )
+    [found] = make_items(tenant)
     inventory_list(tenant.pk)
     return found
 
@@ -79,6 +76,13 @@ def test_a_rule_that_stands_is_edited_with_a_preview_that_follows(opened, item):
     made.refresh_from_db()
     assert [(target["kind"], target["name"]) for target in made.targets] == [("group", "inventory_list")]
     assert complaints(page) == []
+
+
+def test_a_rule_in_code_is_overridden_on_a_phone(opened):
+    page = opened(reverse("admin:cacheadmin_invalidationrule_changelist"), viewport={"width": 360, "height": 740})
+    row = page.get_by_role("row").filter(has_text="Gold rate →")
+    row.get_by_role("link", name="Override here").click()
+    assert page.input_value("#id_name") == "gold rate"
 
 
 def test_a_rule_is_typed_without_script(opened):

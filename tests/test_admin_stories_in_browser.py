@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from console import make_items
 from django.db import connections
 from django.urls import reverse
 
@@ -12,7 +13,7 @@ from cacheadmin.connections import forget_links
 from cacheadmin.functions import registry
 from cacheadmin.models import Activity
 from server import Server
-from shop.models import Branch, Category, InventoryItem, Tenant, User
+from shop.models import Tenant, User
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -30,11 +31,7 @@ def complaints(page):
 def ruby():
     """A shop with one item."""
     tenant = Tenant.objects.create(name="Ruby & Co", slug="ruby")
-    branch = Branch.objects.create(tenant=tenant, name="Main", city="Geneva")
-    category = Category.objects.create(tenant=tenant, name="Rings", slug="rings")
-    InventoryItem.objects.create(
-        tenant=tenant, branch=branch, category=category, sku="R1", name="Ring", weight=3, price=100, quantity=4
-    )
+    make_items(tenant)
     return tenant
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from django import template
 from django.template.loader import render_to_string
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import ngettext
 
@@ -94,6 +95,15 @@ def cacheadmin_count(value: float | None) -> str:
 def cacheadmin_visible(text: str) -> str:
     """Return a text from the cache with everything that does not print (controls, bidi overrides) as escapes."""
     return visible(str(text))
+
+
+@register.filter
+def cacheadmin_breakable(text: str) -> SafeString:
+    """Return a name as `cacheadmin_visible` does, with places where a line may break rather than within a word."""
+    return mark_safe(_JOINTS.sub(r"\1<wbr>", escape(visible(str(text)))))  # noqa: S308 - escaped
+
+
+_JOINTS = re.compile(r"([._:/](?=\w)|(?<=\w)=(?=\w))")
 
 
 @register.simple_tag
