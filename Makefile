@@ -37,10 +37,7 @@ docs: $(VENV)/.docs  ## Build the documentation into build/docs
 	@echo "build/docs/index.html"
 
 messages: $(VENV)/.test  ## Bring the translations up to date with the code (needs gettext); ARGS="-l es" begins a new one
-	cd cacheadmin && $(abspath $(BIN))/django-admin makemessages $(or $(ARGS),--all) --symlinks --add-location file --no-wrap --no-obsolete
-	for file in cacheadmin/locale/*/LC_MESSAGES/django.po; do \
-	    grep -v -e '^"POT-Creation-Date: ' -e '^"Report-Msgid-Bugs-To: ' $$file > $$file.new && mv $$file.new $$file; done
-	cd cacheadmin && $(abspath $(BIN))/django-admin compilemessages
+	$(BIN)/python tests/catalogues.py $(ARGS)
 
 bench: $(VENV)/.test  ## Measure against other libraries on this machine
 	$(SHOP) bench $(ARGS)

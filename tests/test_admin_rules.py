@@ -4,20 +4,23 @@ import json
 import re
 
 import pytest
+from console import make_items, text_of
+from django.contrib.admin.models import CHANGE as CHANGED
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import translation
 
 from cacheadmin import ABSENT, rules, testing
-from cacheadmin.admin import rule_form, rule_list, rule_preview
+from cacheadmin.admin import rule_changes, rule_form, rule_list, rule_preview, told
 from cacheadmin.exceptions import CacheAway, InvalidRule
 from cacheadmin.models import Activity, InvalidationRule
 from cacheadmin.rules import EVENTS, KINDS, TENANTS, Rule
 from cacheadmin.stats import recorder
 from shop.inventory import inventory_list
-from shop.models import Branch, Category, InventoryItem, Tenant
+from shop.models import Branch, Tenant, User
 
 LIST = "admin:cacheadmin_invalidationrule_changelist"
 ADD = "admin:cacheadmin_invalidationrule_add"
@@ -57,11 +60,7 @@ def typed(*targets, **fields):
 def shop(db):
     tenants = [Tenant.objects.create(name=name, slug=name.lower()) for name in ("Ruby", "Gold")]
     for tenant in tenants:
-        branch = Branch.objects.create(tenant=tenant, name="Main", city="Geneva")
-        category = Category.objects.create(tenant=tenant, name="Rings", slug="rings")
-        InventoryItem.objects.create(
-            tenant=tenant, branch=branch, category=category, sku="R1", name="Ring", weight=3, price=100, quantity=4
-        )
+        make_items(tenant)
     return tenants
 
 
@@ -207,8 +206,9 @@ def test_rules_are_switched_and_the_log_tells_it(admin_client):
     assert admin_client.post(reverse(LIST), sent).status_code == 302
     assert not any(rule.enabled for rule in InvalidationRule.objects.all())
     assert "one" not in {rule.name for rule in rules.for_model("shop.InventoryItem")}
-    assert {entry.change_message for entry in LogEntry.objects.all()} == {"enabled: on → off"}
-    assert Activity.objects.filter(kind="rule", reason="enabled: on → off").count() == 2
+    assert {entry.get_change_message() for entry in LogEntry.objects.all()} == {"Changed enabled."}
+    lines = Activity.objects.filter(kind="rule")
+    assert [told.reason_of(line) for line in lines] == ["enabled: on → off"] * 2
     admin_client.post(reverse(LIST), {"action": "switch_on", "_selected_action": [one.pk]})
     assert InvalidationRule.objects.get(name="one").enabled
 
@@ -351,6 +351,55 @@ def test_the_history_says_field_by_field_what_changed(admin_client):
         "note: – → n",
     ]
     assert Activity.objects.get().what == "Changed rule stock"
+
+
+@pytest.mark.django_db
+def test_each_reader_of_the_log_gets_it_in_his_own_language(admin_client):
+    """One edits in German; what is kept of it has no language, and another reads it in English."""
+    made = make_rule(fields=["price", "status"])
+    sent = typed(fields="price", enabled="0", note="n", events=["create", "update", "delete"])
+    with translation.override("de"):
+        assert admin_client.post(reverse(CHANGE, args=[made.pk]), sent).status_code == 302
+        admin_client.post(reverse(CHANGE, args=[made.pk]), sent)  # the same again
+    line, entry = Activity.objects.order_by("pk").first(), LogEntry.objects.order_by("pk").first()
+    assert line.reason == ""
+    assert "aus" not in entry.change_message
+    page = reverse("admin:cacheadmin_activity_detail", args=[line.pk])
+    for language, switched, nothing, log in (
+        ("de", "enabled: an → aus", "Keine Felder geändert.", "Felder, eingeschaltet und Notiz geändert."),
+        ("en", "enabled: on → off", "No fields changed.", "Changed fields, enabled and note."),
+    ):
+        with translation.override(language):
+            newest, oldest = admin_client.get(reverse(HISTORY, args=[made.pk])).context["entries"]
+            assert oldest.parts == ["fields: −\u00a0status", switched, "note: – → n"]
+            assert newest.parts == [nothing]
+            assert f"fields: − status; {switched}; note: – → n" in text_of(admin_client.get(page))
+            assert entry.get_change_message() == log
+
+
+@pytest.mark.django_db
+def test_the_log_of_an_import_and_of_others_is_told_too(admin_client):
+    made = make_rule()
+    many = [f"field_{i}" for i in range(25)]
+    found = rule_changes.changes(rule_changes.columns_of(made) | {"fields": many}, made)
+    told_as = [
+        rule_changes.message(found, is_new=False, is_imported=True),
+        rule_changes.message([], is_new=True),
+        "[not JSON",
+        "one; two",
+        [{"changed": {"fields": ["note"]}}],
+    ]
+    for said in told_as:
+        LogEntry.objects.log_actions(User.objects.get().pk, [made], CHANGED, change_message=said, single_object=True)
+    entries = LogEntry.objects.order_by("pk")
+    names = ", ".join(f"−\u00a0field_{i}" for i in range(20))
+    assert [rule_changes.told_by(entry) for entry in entries] == [
+        [f"Imported: fields: {names} and 5 more"],
+        ["Added."],
+        ["[not JSON"],
+        ["one", "two"],
+        ["Changed note."],
+    ]
 
 
 @pytest.mark.django_db

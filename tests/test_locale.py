@@ -15,14 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from console import client_of, every_page, page
+from console import every_page, page
 from django.utils import translation
 
 import cacheadmin
 from cacheadmin.admin import formats
 from cacheadmin.models import Activity
 from cacheadmin.rules import Rule, validate
-from shop.models import User
 
 PACKAGE = Path(cacheadmin.__file__).parent
 LANGUAGES = ("de", "fr")
@@ -179,20 +178,46 @@ def test_no_neighbour_translates_a_text_of_ours_otherwise(language):
     assert {"Save", "Delete", "Home"} <= met
 
 
-def test_the_catalogues_hold_what_the_code_says_now(require, tmp_path):
+@pytest.fixture
+def renewed(require, tmp_path):
+    """`renewed()` does what `make messages` does, to a copy of the package. Returns: the copy, and what was printed."""
     require("gettext")
     copy = tmp_path / "cacheadmin"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "static", "*.mo"))  # links followed
-    wanted = [argument for language in (*LANGUAGES, "en") for argument in ("-l", language)]
-    options = ["--add-location", "file", "--no-wrap", "--no-obsolete"]
-    command = [sys.executable, "-m", "django", "makemessages", *wanted, *options]
     bare = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
-    made = subprocess.run(command, cwd=copy, env=bare, capture_output=True, text=True)
+
+    def run():
+        command = [sys.executable, Path(__file__).with_name("catalogues.py"), "--package", copy]
+        return copy, subprocess.run(command, env=bare, capture_output=True, text=True)
+
+    return run
+
+
+def test_the_catalogues_hold_what_the_code_says_now(renewed):
+    copy, made = renewed()
     assert made.returncode == 0, made.stderr
     for language in (*LANGUAGES, "en"):
         written = {entry.key for entry in catalogue(language)[1]}
         now = {entry.key for entry in catalogue(language, copy)[1]}
         assert now == written, f"run `make messages`, then translate: {sorted(map(str, now ^ written))[:5]}"
+
+
+def test_renewing_the_catalogues_twice_changes_nothing_and_guesses_nothing(renewed, tmp_path):
+    files = [tmp_path / "cacheadmin" / "locale" / name / "LC_MESSAGES" / "django.po" for name in (*LANGUAGES, "en")]
+    text = files[0].read_text(encoding="utf-8")
+    head, rest = text.split("\n\n", 1)
+    stamped = head + '\n"POT-Creation-Date: 2026-01-01 "\n"00:00+0000\\n"\n"Report-Msgid-Bugs-To: somebody\\n"'
+    known, alike = 'msgid "Save and continue editing"\n', 'msgid "Save and continue editin"\n'
+    assert known in rest
+    files[0].write_text("\n\n".join([stamped, rest.replace(known, alike)]), encoding="utf-8")
+    _copy, made = renewed()
+    assert (made.returncode, made.stderr.count("not translated")) == (1, 1), made.stderr
+    assert 'not translated: "Save and continue editing"' in made.stderr
+    first = [file.read_bytes() for file in files]
+    assert first[0].decode().split("\n\n", 1)[0] == head
+    assert b"fuzzy" not in first[0]
+    renewed()
+    assert [file.read_bytes() for file in files] == first
 
 
 # --- the pages ------------------------------------------------------------------------------------------------------
@@ -248,11 +273,6 @@ def english(language):
             pieces = (" ".join(piece.split()) for piece in PLACEHOLDER.split(text))
             found |= {piece for piece in pieces if len(piece) > LONG and piece not in said}
     return found
-
-
-@pytest.fixture
-def admin(db):
-    return client_of(User.objects.create_superuser("amira"))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

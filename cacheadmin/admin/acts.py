@@ -8,8 +8,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.admin import AdminSite
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
@@ -19,11 +17,12 @@ from cacheadmin import invalidation
 from cacheadmin.browser import EntryView
 from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.invalidation import Invalidation
-from cacheadmin.models import Activity, Console
+from cacheadmin.models import Activity
 from cacheadmin.outbox import Delivery, on_delivered
 from cacheadmin.targets import All, Target
 
-from . import formats, told
+from . import formats, log, told
+from .log import one_line as one_line
 from .pages import url_to
 
 SHOWN_TARGETS = 200
@@ -54,11 +53,6 @@ def _targets(row: Activity) -> list[Target]:
         return [Target.from_json(data) for data in row.targets]
     except CacheAdminError:  # not written by us; nothing can be said of it
         return [Target("tenant")]
-
-
-def one_line(text: str, limit: int = 300) -> str:
-    """Return a text without anything that could break a line of a log."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)[:limit]
 
 
 def tenants_of(targets: Iterable[Target]) -> list[str] | str:
@@ -103,21 +97,8 @@ def invalidate(
         state=Activity.State.FAILED if result.state == "failed" else state,
         error=one_line(result.error, 1000),
     )
-    log(request, what if not reason else f"{what}: {reason}")
+    log.write(request, "invalidated", log.notation(targets), reason)
     return Deed(result, activity)
-
-
-def log(request: HttpRequest, message: str) -> None:
-    """Leave an entry in Django's admin log; it belongs to the console, which has no rows, so it has no object."""
-    user: Any = request.user
-    LogEntry.objects.create(
-        user=user,
-        content_type=ContentType.objects.get_for_model(Console, for_concrete_model=False),
-        object_id=None,
-        object_repr=one_line(message, 200),
-        action_flag=CHANGE,
-        change_message=one_line(message, 1000),
-    )
 
 
 def tell(request: HttpRequest, site: AdminSite, deed: Deed, whose: str) -> None:
@@ -161,7 +142,6 @@ def record_recompute(request: HttpRequest, tenant: str | None, alias: str, view:
     """Write down that one entry was computed anew."""
     user: Any = request.user
     said = told.recomputed(view.group, view.arguments)
-    what = told.text(said)
     Activity.objects.create(
         kind=Activity.Kind.WARM,
         source=Activity.Source.USER,
@@ -170,8 +150,9 @@ def record_recompute(request: HttpRequest, tenant: str | None, alias: str, view:
         tenants=[] if tenant is None else [tenant],
         alias=alias,
         targets=[said],
-        what=one_line(what),
+        what=one_line(told.text(said)),
         entries=1,
         took_ms=seconds * 1000,
     )
-    log(request, what)
+    group = [Target("group", view.group, tenant, alias)] if view.group else []
+    log.write(request, "recomputed", f"{log.notation(group)} {view.arguments}".strip())

@@ -68,8 +68,8 @@ class RulePages(ModelAdmin):
         name = f"admin/cacheadmin/invalidationrule/{template}"
         return TemplateResponse(request, name, context, status=status)
 
-    def note(self, request: HttpRequest, said: told.Said, detail: Any) -> None:
-        text = detail if isinstance(detail, str) and detail else ""
+    def note(self, request: HttpRequest, said: told.Said, reason: str = "") -> None:
+        """Write a line of Activity for an edit."""
         user: Any = request.user
         Activity.objects.create(
             kind=Activity.Kind.RULE,
@@ -79,5 +79,5 @@ class RulePages(ModelAdmin):
             tenants="*",
             targets=[said],
             what=acts.one_line(told.text(said)),
-            reason=acts.one_line(text, 1000),
+            reason=acts.one_line(reason, 1000),
         )

@@ -53,14 +53,14 @@ class Deletion(RulePages):
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Delete a rule; Activity tells it."""
         super().delete_model(request, obj)
-        self.note(request, told.rule("deleted", obj.name), "")
+        self.note(request, told.rule("deleted", obj.name))
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
         """Delete rules; Activity tells it."""
         names = [row.name for row in queryset]
         super().delete_queryset(request, queryset)
         for name in names:
-            self.note(request, told.rule("deleted", name), "")
+            self.note(request, told.rule("deleted", name))
 
 
 def _in_code() -> dict[str, str]:

@@ -22,8 +22,9 @@ from import_export.results import RowResult
 from cacheadmin.models import InvalidationRule
 
 from . import formats, told
+from .rule_changes import Change, changes, columns_of, in_words
 from .rule_files import FILE_BYTES, FORMATS, MISSING, Sheet, UnreadableFile, format_of, read, sheet
-from .rule_resource import KINDS_OF_CHANGE, RuleResource, columns_of, differences
+from .rule_resource import KINDS_OF_CHANGE, RuleResource
 
 SALT: Final = "cacheadmin.rules.import"
 VALID_SECONDS: Final = 3600
@@ -148,7 +149,7 @@ def _line(number: int, row: RowResult) -> Line:
         return Line(number, name, what, errors=errors)
     before = columns_of(row.original) if what != "new" else None
     pk = row.instance.pk if what != "new" else None
-    return Line(number, name, what, differences(before, row.instance), pk=pk)
+    return Line(number, name, what, in_words(changes(before, row.instance)), pk=pk)
 
 
 def _fingerprint(stored: Mapping[str, InvalidationRule]) -> str:
@@ -177,7 +178,7 @@ class Applied:
     """What an import wrote."""
 
     new: Sequence[InvalidationRule]
-    changed: Sequence[tuple[InvalidationRule, Sequence[str]]]
+    changed: Sequence[tuple[InvalidationRule, Sequence[Change]]]
 
 
 def apply(rows: Sheet, fingerprint: str, *, may_add: bool, may_change: bool, without_errors: bool) -> Applied:
@@ -199,7 +200,7 @@ def apply(rows: Sheet, fingerprint: str, *, may_add: bool, may_change: bool, wit
         return Applied(
             new=[row.instance for row in result.rows if row.import_type == RowResult.IMPORT_TYPE_NEW],
             changed=[
-                (row.instance, differences(columns_of(row.original), row.instance))
+                (row.instance, changes(columns_of(row.original), row.instance))
                 for row in result.rows
                 if row.import_type == RowResult.IMPORT_TYPE_UPDATE
             ],

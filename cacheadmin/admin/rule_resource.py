@@ -19,7 +19,6 @@ from cacheadmin.exceptions import InvalidRule
 from cacheadmin.models import InvalidationRule, default_events
 from cacheadmin.rules import EVENTS, Rule, RuleTarget, validate
 
-from . import formats
 from .rule_files import COLUMNS, MISSING, target_of
 
 ON = frozenset({"yes", "true", "on", "1", "y"})
@@ -215,46 +214,6 @@ class RuleResource(resources.ModelResource):
         """Save, but not in a trial: that every process reads the rules anew is more than a rollback undoes."""
         if not options.get("dry_run"):
             super().save_instance(instance, is_create, row, **options)
-
-
-def differences(before: Mapping[str, Any] | None, row: InvalidationRule) -> list[str]:
-    """
-    Return what a rule has now and had not before, a line a field: `fields: + price`, `tenant: – → branch__tenant_id`.
-
-    `before` maps the columns to their old values; None for a new rule, of which the unusual is told.
-    """
-    found, unset = [], InvalidationRule()
-    for name in COLUMNS:
-        old = getattr(unset, name) if before is None else before.get(name)
-        new = getattr(row, name)
-        if old == new or (name == "name" and before is None):
-            continue
-        if isinstance(new, list) and isinstance(old, list):
-            gone, come = [x for x in old if x not in new], [x for x in new if x not in old]
-            parts = [f"+\u00a0{_shown(x)}" for x in come] + [f"−\u00a0{_shown(x)}" for x in gone]
-            told = ", ".join(parts) if parts else _("another order")
-            found.append(formats.labelled(name, told))
-        else:
-            now = _shown(new) if before is None else f"{_shown(old)} → {_shown(new)}"
-            found.append(formats.labelled(name, now))
-    return found
-
-
-def columns_of(row: InvalidationRule) -> dict[str, Any]:
-    """Return the columns of a row."""
-    return {name: getattr(row, name) for name in COLUMNS}
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return _("on") if value else _("off")
-    if isinstance(value, dict):
-        try:
-            return str(RuleTarget.parse(value))
-        except InvalidRule:
-            return str(value)
-    text = str(value)
-    return f"{text[:80]}…" if len(text) > 80 else text or "–"
 
 
 KINDS_OF_CHANGE: dict[str, str] = {

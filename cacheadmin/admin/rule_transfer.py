@@ -12,11 +12,10 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from . import rule_import, told
+from . import rule_changes, rule_import, told
 from .pages import Crumb, Note, url_to
 from .rule_base import RulePages
 from .rule_files import FILE_BYTES, FORMATS, UnreadableFile
-from .rule_resource import differences
 
 MOST_SELECTED: Final = 1000
 
@@ -97,12 +96,13 @@ class Transfer(RulePages):
             note = Note(_("Nothing was written. Tick “leave out the rows with errors”, or mend the file."), str(error))
             return self._diff(request, rule_import.compare(rows, request.user, **rights), [note])
         for row in done.new:
-            super().log_addition(request, row, _("Imported: %(what)s") % {"what": "; ".join(differences(None, row))})
-        for row, changes in done.changed:
-            super().log_change(request, row, _("Imported: %(what)s") % {"what": "; ".join(changes)})
+            told_new = rule_changes.message(rule_changes.changes(None, row), is_new=True, is_imported=True)
+            super().log_addition(request, row, told_new)
+        for row, found in done.changed:
+            super().log_change(request, row, rule_changes.message(found, is_new=False, is_imported=True))
         total = len(done.new) + len(done.changed)
         said = told.imported(len(done.new), len(done.changed))
         if total:
-            self.note(request, said, "")
+            self.note(request, said)
         messages.success(request, f"{told.text(said)}.")
         return HttpResponseRedirect(url_to(self.admin_site, "cacheadmin_invalidationrule_changelist"))

@@ -23,12 +23,12 @@ from cacheadmin.conf import config
 from cacheadmin.models import InvalidationRule
 from cacheadmin.rules import Rule
 
-from . import paging, rule_list, rule_preview, rule_transfer, told
+from . import paging, rule_changes, rule_list, rule_preview, rule_transfer, told
 from .access import access_of
 from .pages import Crumb, Note, url_to
 from .rule_deletion import Deletion
 from .rule_form import RuleForm, completions, known_rules, model_label, sentence_of
-from .rule_resource import columns_of, differences, rule_of
+from .rule_resource import rule_of
 
 HISTORY = 100
 
@@ -136,10 +136,10 @@ class InvalidationRuleAdmin(Deletion, rule_transfer.Transfer):
     def _switch(self, request: HttpRequest, queryset: Any, *, to: bool) -> None:
         rows = [row for row in queryset if row.enabled != to]
         for row in rows:
-            before = columns_of(row)
+            before = rule_changes.columns_of(row)
             row.enabled = to
             row.save(update_fields=["enabled"])
-            self.log_change(request, row, "; ".join(differences(before, row)))
+            self.log_change(request, row, rule_changes.message(rule_changes.changes(before, row), is_new=False))
         if to:
             text = ngettext("%(n)s rule is on now.", "%(n)s rules are on now.", len(rows))
         else:
@@ -261,7 +261,7 @@ class InvalidationRuleAdmin(Deletion, rule_transfer.Transfer):
         crumb = Crumb(row.name, url_to(self.admin_site, "cacheadmin_invalidationrule_change", row.pk))
         entries = list(_log_of(row)[:HISTORY])
         for entry in entries:
-            entry.parts = entry.get_change_message().split("; ")
+            entry.parts = rule_changes.told_by(entry)
         context = {
             **self.framed(request, _("History of %(name)s") % {"name": row.name}, crumb, Crumb(_("History"))),
             "entries": entries,
@@ -297,18 +297,22 @@ class InvalidationRuleAdmin(Deletion, rule_transfer.Transfer):
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         """Say what changed, old and new, for the history."""
-        told = "; ".join(differences(None if add else form.initial_columns, form.instance))
-        return told or _("No fields changed.")
+        found = rule_changes.changes(None if add else form.initial_columns, form.instance)
+        return rule_changes.message(found, is_new=add)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Write to Django's log and to Activity."""
-        self.note(request, told.rule("added", obj.name), message)
+        self._note("added", request, obj, message)
         return super().log_addition(request, obj, message)
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
         """Write to Django's log and to Activity."""
-        self.note(request, told.rule("changed", obj.name), message)
+        self._note("changed", request, obj, message)
         return super().log_change(request, obj, message)
+
+    def _note(self, act: str, request: HttpRequest, obj: Any, message: Any) -> None:
+        said = told.rule(act, obj.name, rule_changes.of_message(message))
+        self.note(request, said, message if isinstance(message, str) else "")
 
 
 class _Form:

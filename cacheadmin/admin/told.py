@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 from cacheadmin.models import Activity
 from cacheadmin.targets import ALL, Target
 
-from . import formats, history, naming
+from . import formats, history, naming, rule_changes
 
 Said = dict[str, Any]
 """`{"said": code, …}`, with the values that the code's words need: names, labels, counts."""
@@ -44,9 +44,9 @@ def swept(targets: Sequence[Target]) -> Said:
     return {"said": "swept", "patterns": list(dict.fromkeys(target.name for target in targets))}
 
 
-def rule(act: str, name: str) -> Said:
-    """Return that a rule was `added`, `changed` or `deleted`."""
-    return {"said": f"rule {act}", "name": name}
+def rule(act: str, name: str, changes: Sequence[rule_changes.Change] = ()) -> Said:
+    """Return that a rule was `added`, `changed` or `deleted`, and what that changed about it."""
+    return {"said": f"rule {act}", "name": name} | ({"changes": list(changes)} if changes else {})
 
 
 def imported(new: int, changed: int) -> Said:
@@ -117,6 +117,14 @@ def what_of(row: Activity, told: Sequence[Target] | None = None) -> str:
     shown = ", ".join(map(target_in_words, named[:SHOWN]))
     more = len(named) - SHOWN
     return _("%(some)s and %(n)s more") % {"some": shown, "n": formats.number(more)} if more > 0 else shown
+
+
+def reason_of(row: Activity) -> str:
+    """Return why it was done, in the doer's words, or what an edit changed, in the reader's language."""
+    for item in row.targets if isinstance(row.targets, list) else ():
+        if isinstance(item, dict) and "said" in item and isinstance(found := item.get("changes"), list):
+            return "; ".join(rule_changes.in_words(change for change in found if isinstance(change, dict)))
+    return str(row.reason)
 
 
 def _as_written(named: Sequence[Target]) -> set[str]:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser, outbox, progress
-from cacheadmin.admin import activity_rows, acts, formats, history, lines, naming, paging, timeline, tries
+from cacheadmin.admin import activity_rows, acts, formats, history, lines, log, naming, paging, timeline, told, tries
 from cacheadmin.admin.access import Access
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.exceptions import InvalidRule
@@ -178,7 +178,7 @@ class ActivityRetry(Act):
         text = ngettext("%(n)s invalidation is tried again.", "%(n)s invalidations are tried again.", count)
         acts.inform(request, text % {"n": formats.number(count)})
         if count:
-            acts.log(request, f"tried again: {count} invalidations")
+            log.write(request, "retried", f"waiting:{count}")
         return HttpResponseRedirect(self.url("cacheadmin_activity_list"))
 
 
@@ -235,6 +235,7 @@ class ActivityDetail(Page):
             row=row,
             shown=shown,
             targets=targets,
+            reason=told.reason_of(row),
             is_whole=is_whole,
             tries=tries.tries_of(row) if is_whole and not self.access.is_restricted else ("", ""),
             run_url=self.url("cacheadmin_run_detail", pk) if is_whole and progress.progress_of(row) is not None else "",

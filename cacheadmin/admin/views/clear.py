@@ -10,7 +10,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from cacheadmin.admin import acts, runs, told
+from cacheadmin.admin import acts, log, runs, told
 from cacheadmin.admin.asking import ConfirmForm
 from cacheadmin.admin.pages import Crumb
 from cacheadmin.admin.views.scopes import Invalidate
@@ -56,7 +56,7 @@ class Clear(Invalidate):
             reason=reason,
             said=said,
         )
-        acts.log(request, row.what)
+        log.write(request, "invalidated", log.notation_of(row), reason)
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", row.pk))
 
     def get(self, request: HttpRequest) -> HttpResponse:

@@ -10,7 +10,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 
 from cacheadmin import browser
-from cacheadmin.admin import acts, formats, ids, runs
+from cacheadmin.admin import acts, formats, ids, log, runs
 from cacheadmin.admin.asking import ConfirmForm, check, open_scope
 from cacheadmin.admin.pages import Crumb, Figure, Note
 from cacheadmin.admin.patterns import Unusable, is_search, pattern_form, targets_of
@@ -59,7 +59,7 @@ class Pattern(Invalidate):
         except CacheAway:
             acts.warn(request, _("Redis is away. Nothing was looked for; try again when it is back."))
             return HttpResponseRedirect(self.back_url(targets))
-        acts.log(request, row.what)
+        log.write(request, "invalidated", log.notation(targets), form.cleaned_data["reason"])
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", row.pk))
 
     def _require_everything(self) -> None:

@@ -10,7 +10,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
-from cacheadmin.admin import acts, formats, history, runs, told
+from cacheadmin.admin import acts, formats, history, log, runs, told
 from cacheadmin.admin.access import Access, Permission
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.admin.words import paces_for, state_word
@@ -146,7 +146,7 @@ class RunCancel(Act):
             if _is_partial(row, Activity.State.CANCELLED):
                 text = _("Cancelled. It is not complete: what it did not come to may still be served.")
             acts.inform(request, text)
-            acts.log(request, f"cancelled: {row.what}")
+            log.write(request, "cancelled", log.notation_of(row))
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", pk))
 
 
@@ -161,7 +161,7 @@ class RunPace(Act):
         if runs.change_pace(row, pace):
             words = dict(paces_for(row.kind))
             acts.inform(request, _("From now on: %(pace)s.") % {"pace": words[pace]})
-            acts.log(request, f"pace {pace}: {row.what}")
+            log.write(request, "paced", f"{log.notation_of(row)}: {pace}")
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", pk))
 
 

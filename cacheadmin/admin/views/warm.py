@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser
-from cacheadmin.admin import acts, formats, naming, runs
+from cacheadmin.admin import acts, formats, log, naming, runs
 from cacheadmin.admin.asking import back_to, crumbs_of, open_scope
 from cacheadmin.admin.pages import Figure, Page
 from cacheadmin.admin.warmable import steps_for
@@ -73,5 +73,5 @@ class Warm(Page):
             acts.warn(request, _("Redis is away. Nothing was warmed; try again when it is back."))
             return HttpResponseRedirect(back_to(self, targets))
         row = runs.start_warming(request, targets, request.POST.get("pace", ""))
-        acts.log(request, row.what)
+        log.write(request, "warmed", log.notation(targets))
         return HttpResponseRedirect(self.url("cacheadmin_run_detail", row.pk))
