@@ -1,17 +1,23 @@
 """Each of the doctor's checks of what runs: the fault is built for real, and found."""
 
 import datetime as dt
+import http.server
 import itertools
+import json
 import os
 import re
 import sys
+import threading
 import time
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
 import pytest
 import redis as redis_py
 import time_machine
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.core.cache import caches
 from django.core.signals import request_started
 from django.db import DatabaseError, connection, transaction
@@ -23,7 +29,7 @@ from cacheadmin.doctor import Facts, checks, examine, process, servers
 from cacheadmin.functions import registry as functions
 from cacheadmin.invalidation import invalidate_tenant_cache
 from cacheadmin.models import Intent, InvalidationRule
-from cacheadmin.stats import recorder
+from cacheadmin.stats import Mark, recorder
 from cacheadmin.stats.layout import born_key
 from cacheadmin.targets import Target
 from faults.proxy import Proxy
@@ -430,6 +436,158 @@ def test_a_function_of_no_stated_tenant_is_a_finding(settings) -> None:
     assert [finding.where for finding in found("W012")] == [lost.name]
     settings.CACHEADMIN = {}
     assert found("W012") == ()
+
+
+# --- what readers meet ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lookup():
+    """A cached function of one argument, and how often it computed."""
+
+    @cache_tenant_query(timeout=60, key_prefix="doctor_lookup", alias="query")
+    def lookup(tenant_id, number):
+        return [number]
+
+    return lookup
+
+
+def test_a_function_whose_arguments_are_new_each_time_is_found(lookup) -> None:
+    for number in range(220):
+        lookup(12, number)
+    recorder.flush()
+    finding = the_only("W044")
+    assert finding.title == "0 of 220 reads in the last 24 hours were hits."
+    assert finding.where == "doctor_lookup, alias query"
+    assert "Its arguments are new each time" in finding.fix
+    for number in range(20):
+        lookup(12, number)
+    recorder.flush()
+    assert found("W044") == ()  # every twelfth read is worth something
+
+
+def test_a_function_that_is_dropped_before_it_is_read_again_is_found(lookup) -> None:
+    for _ in range(201):
+        lookup(12, 1)
+        lookup.invalidate_all(tenant=12)
+    recorder.flush()
+    assert "let them watch fewer fields" in the_only("W044").fix
+
+
+def test_few_reads_are_not_judged(lookup) -> None:
+    for number in range(199):
+        lookup(12, number)
+    recorder.flush()
+    assert found("W044") == found("W045") == found("W046") == ()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_reads_in_transactions_that_have_written_are_found(lookup, redis) -> None:
+    with transaction.atomic():
+        Tenant.objects.create(name="Ruby", slug="ruby")
+        for _ in range(200):
+            lookup(12, 1)
+    recorder.flush()
+    assert the_only("W045").title == "200 of 200 reads in the last 24 hours did not ask the cache."
+    assert found("W044") == ()
+    recorder.mark(Mark("away", "query", time.time()))
+    recorder.flush()
+    assert found("W045") == ()  # an outage looks the same
+
+
+@pytest.mark.django_db(transaction=True)
+def test_values_of_old_snapshots_are_found(lookup) -> None:
+    """SQLite: a transaction that has read may see an older state than the others."""
+    with transaction.atomic():
+        list(Tenant.objects.all())
+        for _ in range(200):
+            lookup(12, 1)
+    recorder.flush()
+    finding = the_only("W046")
+    assert finding.title == "200 of 200 values computed in the last 24 hours could not be stored."
+    assert found("W044") == ()  # one reason is enough
+
+
+def person(name, *codenames, **fields):
+    user = get_user_model().objects.create(username=name, is_staff=True, last_login=timezone.now(), **fields)
+    user.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+    return user
+
+
+def test_somebody_who_may_use_the_console_and_sees_nobody_in_it_is_found(settings) -> None:
+    person("bound", "view_keys", tenant=Tenant.objects.create(name="Ruby", slug="ruby"))
+    person("whole", "view_keys", "see_all_tenants")
+    person("elsewhere", "view_values")
+    assert found("W047") == ()
+    person("lost", "view_keys")
+    finding = the_only("W047")
+    assert finding.title == "lost may use the console and sees no tenant."
+    assert "name the tenants of this user" in finding.fix
+    settings.CACHEADMIN = settings.CACHEADMIN | {"TENANCY": "cacheadmin.tenancy.ForeignKeyTenancy"}
+    assert {f.title.split()[0] for f in found("W047")} == {"lost", "bound"}  # allowed() says everybody, no permission
+    assert "see_all_tenants" in found("W047")[0].fix
+    settings.CACHEADMIN = settings.CACHEADMIN | {"TENANCY": "cacheadmin.tenancy.NoTenants"}
+    assert found("W047") == ()
+
+
+def test_a_page_looks_at_few_people_and_the_command_at_more(settings) -> None:
+    for number in range(7):
+        person(f"lost{number}", "view_keys")
+    assert [f.title.split()[0] for f in found("W047")] == ["lost6", "lost5", "lost4"]
+    assert len(found("W047", steps=20)) == 7
+
+
+@pytest.fixture
+def prometheus(settings):
+    """`prometheus(body)` answers every query with it and is named in the settings; -> the queries it got."""
+    asked, servers_ = [], []
+
+    def serve(body):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(parse_qs(urlsplit(self.path).query)["query"][0])
+                data = json.dumps(body).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                return
+
+        server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        servers_.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        settings.CACHEADMIN = settings.CACHEADMIN | {"PROMETHEUS_URL": url, "PROMETHEUS_LABELS": {"job": "shop"}}
+        return asked
+
+    yield serve
+    for server in servers_:
+        server.shutdown()
+        server.server_close()
+
+
+def vector(*values):
+    result = [{"metric": {}, "value": [1.5, str(value)]} for value in values]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
+def test_a_prometheus_that_does_not_know_the_site_is_found(prometheus) -> None:
+    asked = prometheus(vector())
+    assert the_only("W048").where == "PROMETHEUS_LABELS"
+    assert asked == ['count(cacheadmin_reads_total{job="shop"})']
+    prometheus(vector(12))
+    assert found("W048") == ()
+
+
+def test_a_prometheus_that_does_not_answer_or_answers_nonsense_is_found(prometheus, settings) -> None:
+    prometheus({"status": "error"})
+    assert the_only("W048").title == "Prometheus answers with something else than a number."
+    settings.CACHEADMIN = settings.CACHEADMIN | {"PROMETHEUS_URL": "http://amira:s3cret@127.0.0.1:1"}
+    finding = the_only("W048")
+    assert finding.where == "PROMETHEUS_URL"
+    assert "s3cret" not in repr(finding)
 
 
 def test_functions_of_tenants_on_a_site_that_says_it_has_none_are_found(settings, known_functions) -> None:

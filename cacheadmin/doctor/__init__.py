@@ -6,7 +6,7 @@ symptom in `docs/troubleshooting.md`. It takes the `Facts` of the examination an
 
 from __future__ import annotations
 
-from . import aliases, entries, memory, outbox, process, rules, servers, settings, writes
+from . import aliases, entries, memory, outbox, people, process, reads, rules, servers, settings, writes
 from .facts import Facts
 from .registry import Check, Finding, Level, Report, checks, examine, known, latest
 
@@ -24,7 +24,9 @@ __all__ = [
     "latest",
     "memory",
     "outbox",
+    "people",
     "process",
+    "reads",
     "rules",
     "servers",
     "settings",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -17,9 +18,12 @@ from cacheadmin.doctor.looking import Database, Key, Server, look
 from cacheadmin.exceptions import CacheAway, InvalidRule
 from cacheadmin.models import Intent
 from cacheadmin.outbox import rows
+from cacheadmin.overview import promql
+from cacheadmin.overview.fetching import FetchFailed
 from cacheadmin.rules import Rule, all_rules, code_rules
-from cacheadmin.stats import INDEX, OTHER
-from cacheadmin.stats.history import DroppedLine, Reader
+from cacheadmin.stats import EVENTS, INDEX, OTHER
+from cacheadmin.stats.history import DroppedLine, Group, Numbers, Reader
+from cacheadmin.stats.layout import added
 from cacheadmin.stats.servers import database, redis_aliases, server_of
 
 HOUR: Final = 3600
@@ -43,6 +47,10 @@ class Counted:
     """(alias, group) of what was read or dropped."""
     refused_full: dict[str, int]
     """Alias -> values that were not stored because the server was full."""
+    by_group: dict[Group, Numbers]
+    """(alias, group) -> what it counted; what belongs to no group, and what was not counted apart, left out."""
+    was_away: bool
+    """Whether a server was found away within the day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +143,7 @@ class Facts:
         now, reader = time.time(), Reader()
         born, lines = reader.born(), reader.dropped(now - DAY, now)
         groups = reader.groups(range(int(now - DAY) // HOUR * HOUR, int(now) + 1, HOUR), HOUR)
-        totals = reader.totals(HOUR, now - DAY, now)
+        totals, marks = reader.totals(HOUR, now - DAY, now), reader.marks(now - DAY, now)
         try:
             reader.run()
         except CacheAway:
@@ -144,8 +152,23 @@ class Facts:
         for of_alias in totals.value.counts.values():
             for alias, numbers in of_alias.items():
                 full[alias] = full.get(alias, 0) + numbers[INDEX["refused_full"]]
-        named = {cell for bucket in groups.value.values() for cell in bucket if cell[1] != OTHER}
-        return Counted(born.value, tuple(lines.value), frozenset(named), full)
+        by_group: dict[Group, Numbers] = defaultdict(lambda: [0] * len(EVENTS))
+        for bucket in groups.value.values():
+            for group, numbers in bucket.items():
+                if group[1] != OTHER:
+                    by_group[group] = added(by_group[group], numbers)
+        was_away = any(mark.kind == "away" for mark in marks.value)
+        return Counted(born.value, tuple(lines.value), frozenset(by_group), full, dict(by_group), was_away)
+
+    @cached_property
+    def scraped(self) -> int | FetchFailed | None:
+        """Series of our counters that Prometheus knows; None without PROMETHEUS_URL. Cost: one HTTP request."""
+        if self.at_start or not config().prometheus_url:
+            return None
+        try:
+            return promql.known_series()
+        except FetchFailed as error:
+            return error
 
     # --- the rules and the outbox -----------------------------------------------------------------------------------
 

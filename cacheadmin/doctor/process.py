@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy
 from cacheadmin.conf import in_tests, middleware
 from cacheadmin.functions import registry
 from cacheadmin.middleware import TenantMiddleware
+from cacheadmin.overview.fetching import FetchFailed
 from cacheadmin.tenancy import Tenancy, tenancy
 
 from .facts import Facts
@@ -160,4 +161,25 @@ def metrics_are_of_all_workers(_facts: Facts) -> Iterator[Finding]:
                 + "\n# gunicorn.conf.py\nfrom prometheus_client import multiprocess\n\n\n"
                 "def child_exit(server, worker):\n    multiprocess.mark_process_dead(worker.pid)"
             ),
+        )
+
+
+@check("W048", gettext_lazy("Prometheus knows this site's counters."))
+def prometheus_knows_the_site(facts: Facts) -> Iterator[Finding]:
+    """Report that the server of PROMETHEUS_URL does not answer, or has no series of ours with PROMETHEUS_LABELS."""
+    scraped = facts.scraped
+    if isinstance(scraped, FetchFailed):
+        yield Finding(
+            str(scraped),
+            where="PROMETHEUS_URL",
+            why=_("The charts are those of the roll-ups, and each page may wait for up to 2 seconds."),
+            fix=_("Correct PROMETHEUS_URL, or take it out."),
+        )
+    elif scraped == 0:
+        yield Finding(
+            _("Prometheus has no series cacheadmin_reads_total of this site."),
+            where="PROMETHEUS_LABELS",
+            why=_("Nothing is drawn, and queries and alerts find nothing."),
+            fix=_("Scrape /metrics, and give PROMETHEUS_LABELS the labels of that job:")
+            + '\nCACHEADMIN = {"PROMETHEUS_LABELS": {"job": "shop"}}',
         )
