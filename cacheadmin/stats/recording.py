@@ -24,7 +24,7 @@ logger = logging.getLogger("cacheadmin")
 CELLS_PER_THREAD: Final = 4096
 """Most (alias, group, tenant) that one thread counts apart between two flushes; the rest is counted under OTHER."""
 
-NAMES_FREED: Final = 512
+NAMES_FREED: Final = 500
 """Most rules, or rules that fired together, for which one thread counts what was given back; the rest is OTHER's."""
 
 EVERYTHING_SECONDS: Final = 15.0
