@@ -108,8 +108,9 @@ VARIANTS = {
         _other("cacheadmin without hiredis", "cacheadmin", BENCH_WITHOUT_HIREDIS="1"),
         _other("cacheadmin on_failure", "cacheadmin", BENCH_OUTBOX="on_failure"),
         _other("cacheadmin off", "cacheadmin", BENCH_OUTBOX="off"),
+        _other("cacheadmin REQUEST_MEMO", "cacheadmin", BENCH_REQUEST_MEMO="1"),
         _other("cacheadmin default", "cacheadmin", BENCH_TIMEOUT_MS="100"),
         _other("django-redis with timeouts", "django-redis", BENCH_SOCKET_TIMEOUT="0.1"),
     )
 }
-"""The same with another parser, outbox or timeout."""
+"""The same with another parser, outbox, memory or timeout."""

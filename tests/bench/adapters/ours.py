@@ -25,6 +25,7 @@ class Adapter(Base):
             "CACHEADMIN": {
                 "TENANCY": "bench.app.tenancy.Tenancy",
                 "TIMEOUT_MS": int(os.environ.get("BENCH_TIMEOUT_MS", "2000")),
+                "REQUEST_MEMO": bool(os.environ.get("BENCH_REQUEST_MEMO")),
                 "OUTBOX": os.environ.get("BENCH_OUTBOX", "durable"),
             },
             "TEMPLATES": [{"BACKEND": "django.template.backends.django.DjangoTemplates"}],
@@ -44,6 +45,16 @@ class Adapter(Base):
 
         cached = self._decorate(listed, f"bench_hit_{size}")
         return lambda: cached(1, 5)
+
+    def way_again(self, size: int) -> Way:
+        """The same within one request that has read it before, with `REQUEST_MEMO`."""
+        from django.core.signals import request_started
+
+        hit = self.way_hit(size)
+        hit()  # stored
+        request_started.send(None)
+        hit()  # read
+        return hit
 
     def way_backend(self, size: int) -> Way:
         """`cache.get` of a scoped key."""
@@ -184,6 +195,19 @@ class Adapter(Base):
 
         index = store("default").place(str(tenant)).group("list").index
         return int(redis.Redis.from_url(URL).memory_usage(index, samples=0) or 0)  # type: ignore[arg-type]
+
+    def ask_header_bytes(self) -> int:
+        """Return what stands before the payload of an entry that `ask_fill` has stored last."""
+        import redis
+
+        from bench.adapters.base import URL
+        from cacheadmin import envelope
+
+        client = redis.Redis.from_url(URL)
+        key = next(key for key in client.scan_iter(match=f"{self.prefix}*") if b":v:" in key)
+        header = envelope.parse(client.get(key))  # type: ignore[arg-type]
+        assert header is not None
+        return header.payload_start
 
     def slow(self, seconds: float) -> Callable[[Callable[[], None]], object]:
         """One decorated function, cold."""

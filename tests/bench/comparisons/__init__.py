@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bench.comparisons.dropping import drops, reclaiming
-from bench.comparisons.reading import hits, late_fill, misses, parser
+from bench.comparisons.reading import again, hits, late_fill, misses, parser
 from bench.comparisons.trouble import counting, hung, memory, stampede
 from bench.comparisons.writing import saves, stale_writes
 
 ALL = {
     "hits": hits,
+    "again": again,
     "parser": parser,
     "counting": counting,
     "misses": misses,

@@ -77,6 +77,27 @@ def hits(bench: Bench, *, quick: bool) -> list[Table]:
     return tables
 
 
+def again(bench: Bench, *, quick: bool) -> list[Table]:
+    """Compare the second hit of the same entry in one request, with `REQUEST_MEMO`."""
+    name = "**cacheadmin, a function again in the same request**"
+    ways: Ways = {
+        RAW: ("redis-py", "hit", {"size": 1_000}),
+        "**cacheadmin, a function**": ("cacheadmin", "hit", {"size": 1_000}),
+        name: ("cacheadmin REQUEST_MEMO", "again", {"size": 1_000}),
+    }
+    found = bench.compare(ways, RAW, rounds=4 if quick else 40, calls=20 if quick else 100)
+    table = lines("`REQUEST_MEMO`, 1 KB", found, RAW)
+    table.text = (
+        "What is kept is what Redis answered: each read finds its key, is counted and decodes a value of its own, so "
+        "that nobody changes another's. Sharing the value would cost next to nothing."
+    )
+    table.targets = [
+        at_most(f"second hit in a request, 1 KB, × {RAW}", found[name].ratio, 0.10),
+        exactly("second hit in a request: round trips", found[name].trips, 0),
+    ]
+    return [table]
+
+
 def parser(bench: Bench, *, quick: bool) -> list[Table]:
     """Show what hiredis, the extra, gains."""
     ways: Ways = {}
