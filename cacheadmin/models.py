@@ -16,12 +16,60 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from . import texts
 from .conf import user_model
 
 
 def default_events() -> list[str]:
     """Return the events of a new rule."""
     return ["create", "update", "delete"]
+
+
+class AnyJSONField(models.JSONField):
+    """Keeps any text: what PostgreSQL refuses in JSON is written another way, and read as it was."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        """Return what the column takes."""
+        value = super().get_prep_value(value)
+        return texts.storable(value) if isinstance(value, (dict, list, str)) else value
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        """Return what was kept."""
+        value = super().from_db_value(value, expression, connection)
+        return texts.restored(value) if isinstance(value, dict) else value
+
+    def deconstruct(self) -> Any:
+        """Name Django's field: the column is the same."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+
+class AnyCharField(models.CharField):  # type: ignore[type-arg]
+    """A line for people; what PostgreSQL refuses in a text is spelled out."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        """Return what the column takes."""
+        value = super().get_prep_value(value)
+        return texts.shown(value)[: self.max_length] if isinstance(value, str) else value
+
+    def deconstruct(self) -> Any:
+        """Name Django's field: the column is the same."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.CharField", args, kwargs
+
+
+class AnyTextField(models.TextField):  # type: ignore[type-arg]
+    """Lines for people; what PostgreSQL refuses in a text is spelled out."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        """Return what the column takes."""
+        value = super().get_prep_value(value)
+        return texts.shown(value) if isinstance(value, str) else value
+
+    def deconstruct(self) -> Any:
+        """Name Django's field: the column is the same."""
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.TextField", args, kwargs
 
 
 class RuleManager(models.Manager["InvalidationRule"]):
@@ -97,10 +145,10 @@ class Intent(models.Model):
 
     created = models.DateTimeField(default=timezone.now)
     due = models.DateTimeField(help_text="A relay leaves it alone until then: its writer delivers first.")
-    payload = models.JSONField(help_text='{"targets": [Target.to_json()], "rules": [names], "source": …, "name": …}')
+    payload = AnyJSONField(help_text='{"targets": [Target.to_json()], "rules": [names], "source": …, "name": …}')
     state = models.CharField(max_length=7, choices=State.choices, default=State.PENDING)
     attempts = models.PositiveIntegerField(default=0)
-    error = models.TextField(blank=True)
+    error = AnyTextField(blank=True)
     delivered_to = models.JSONField(default=dict, help_text="Alias -> identity of the server that has it, in hex.")
     delivered_at = models.DateTimeField(null=True)
 
@@ -114,16 +162,24 @@ class Intent(models.Model):
         return f"{self.pk} {self.state}"
 
 
+def _named(ids: Iterable[str]) -> models.Q:
+    """Return the condition that a list of JSON has one of these texts."""
+    # JSON in text: the quotes make a match exact, and no id can contain an unescaped one. SQLite keeps what json.dumps
+    # wrote (escaped), PostgreSQL renders it anew (not escaped).
+    spellings = {json.dumps(text, ensure_ascii=ascii_only) for text in ids for ascii_only in (True, False)}
+    return reduce(or_, (models.Q(_tenants__contains=spelling) for spelling in sorted(spellings)))
+
+
 class ActivityQuerySet(models.QuerySet["Activity"]):
     """Finds activity by tenant."""
 
     def for_tenants(self, ids: Iterable[str]) -> ActivityQuerySet:
         """Keep what touched any of these tenants, and what touched all. Cost: reads the rows; narrow the time first."""
-        # JSON in text: the quotes make a match exact, and no id can contain an unescaped one. SQLite keeps what
-        # json.dumps wrote (escaped), PostgreSQL renders it anew (not escaped).
-        spellings = {json.dumps(text, ensure_ascii=ascii_only) for text in ("*", *ids) for ascii_only in (True, False)}
-        condition = reduce(or_, (models.Q(_tenants__contains=s) for s in sorted(spellings)))
-        return self.alias(_tenants=Cast("tenants", models.TextField())).filter(condition)
+        wanted = ("*", *ids)
+        is_escaped = models.Q(_tenants__startswith="{")
+        plain = ~is_escaped & _named(text for text in wanted if texts.shown(text) == text)
+        rows = self.alias(_tenants=Cast("tenants", models.TextField()))
+        return rows.filter(plain | (is_escaped & _named(map(texts.escaped, wanted))))
 
 
 class Activity(models.Model):
@@ -159,20 +215,20 @@ class Activity(models.Model):
     at = models.DateTimeField(_("when"), default=timezone.now)
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
     source = models.CharField(_("source"), max_length=7, choices=Source.choices)
-    who = models.CharField(_("by"), max_length=200, blank=True)
+    who = AnyCharField(_("by"), max_length=200, blank=True)
     user: models.ForeignKey[Any, Any] = models.ForeignKey(
         user_model(), models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("user")
     )
-    tenants = models.JSONField(_("tenants"), default=list, help_text='Ids as text; "*" for all; [] for shared data.')
+    tenants = AnyJSONField(_("tenants"), default=list, help_text='Ids as text; "*" for all; [] for shared data.')
     alias = models.CharField(_("alias"), max_length=100, blank=True, help_text="Empty for all.")
-    targets = models.JSONField(_("targets"), default=list, help_text="As Target.to_json().")
-    what = models.CharField(_("what"), max_length=300, blank=True)
-    reason = models.TextField(_("reason"), blank=True)
+    targets = AnyJSONField(_("targets"), default=list, help_text="As Target.to_json().")
+    what = AnyCharField(_("what"), max_length=300, blank=True)
+    reason = AnyTextField(_("reason"), blank=True)
     entries = models.BigIntegerField(_("entries"), null=True, blank=True)
     bytes = models.BigIntegerField(_("memory"), null=True, blank=True)
     took_ms = models.FloatField(_("took"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=9, choices=State.choices, default=State.DONE)
-    error = models.TextField(_("error"), blank=True)
+    error = AnyTextField(_("error"), blank=True)
     count = models.PositiveIntegerField(_("times"), default=1)
     pace = models.CharField(_("pace"), max_length=6, blank=True, default="", db_default="", help_text="Of a run.")
 

@@ -21,7 +21,7 @@ FILES = {
     "test_transactions": 25,
     "test_outbox": 25,
     "test_outbox_held": 12,
-    "test_outbox_texts": 9,
+    "test_texts": 28,
     "test_dispatch": 10,
     "test_races": 60,
     "only_on_postgres": 18,
@@ -36,7 +36,7 @@ ELSEWHERE = "not patient_writer_of_sqlite and not eight_processes"
     "files",
     [
         ["test_writes"],
-        ["test_transactions", "test_outbox", "test_outbox_held", "test_outbox_texts", "test_dispatch", "test_races"],
+        ["test_transactions", "test_outbox", "test_outbox_held", "test_texts", "test_dispatch", "test_races"],
         ["only_on_postgres"],
     ],
     ids=["writes", "transactions", "what only it has"],

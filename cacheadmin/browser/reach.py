@@ -7,7 +7,6 @@ from typing import Final
 
 from cacheadmin.exceptions import InvalidTarget
 from cacheadmin.models import Intent
-from cacheadmin.outbox.texts import restored
 from cacheadmin.targets import All, Target, matches
 
 INTENTS_READ: Final = 200
@@ -18,7 +17,7 @@ def waiting_targets() -> list[Target]:
     """Return the targets of the newest invalidations that wait for Redis. Cost: 1 query."""
     rows = Intent.objects.filter(state=Intent.State.PENDING).order_by("-pk").values_list("payload", flat=True)
     found: list[Target] = []
-    for payload in map(restored, rows[:INTENTS_READ]):
+    for payload in rows[:INTENTS_READ]:
         for data in payload.get("targets", ()) if isinstance(payload, dict) else ():
             try:
                 found.append(Target.from_json(data))

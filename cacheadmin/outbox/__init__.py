@@ -4,7 +4,7 @@ from cacheadmin.outbox.delivery import EMPTIED, after_commit, before_commit, kee
 from cacheadmin.outbox.held import holding
 from cacheadmin.outbox.relay import RelayReport, dead, pending, relay_once, reset, retry_dead, wake
 from cacheadmin.outbox.reopening import drain
-from cacheadmin.outbox.rows import Delivery, Waiting, keeps_rows
+from cacheadmin.outbox.rows import Delivery, Waiting, databases, keeps_rows
 
 __all__ = [
     "EMPTIED",
@@ -13,6 +13,7 @@ __all__ = [
     "Waiting",
     "after_commit",
     "before_commit",
+    "databases",
     "dead",
     "drain",
     "holding",

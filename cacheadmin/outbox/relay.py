@@ -278,7 +278,10 @@ class Relay:
                 self._pid, self._event = os.getpid(), threading.Event()
                 self._at = float("inf")
                 self._thread = threading.Thread(target=self._run, name="cacheadmin-relay", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # the process ends, or may have no more; the next wake tries again
+                    logger.warning("What waits is left to other processes' relays: %s", error)
             if in_seconds:
                 at = time.monotonic() + in_seconds
                 self._at, self._until = min(self._at, at), max(self._until, at)

@@ -65,7 +65,12 @@ def _start(link: Gated, in_seconds: float) -> None:
         if link.alias in _busy:
             return
         _busy.add(link.alias)
-    threading.Thread(target=_reopen, args=(link, in_seconds), name="cacheadmin-reopen", daemon=True).start()
+    try:
+        threading.Thread(target=_reopen, args=(link, in_seconds), name="cacheadmin-reopen", daemon=True).start()
+    except RuntimeError as error:  # the process ends, or may have no more; whoever reads next tries again
+        logger.warning("The cache server of alias %r cannot be probed: %s", link.alias, error)
+        with _lock:
+            _busy.discard(link.alias)
 
 
 def _is_in_memory(alias: str) -> bool:

@@ -15,8 +15,8 @@ from django.utils import timezone
 from cacheadmin.conf import config, on_change, replicas
 from cacheadmin.exceptions import InvalidTarget
 from cacheadmin.models import Intent
-from cacheadmin.outbox.texts import restored, storable
 from cacheadmin.targets import ALL, Target
+from cacheadmin.texts import restored
 from cacheadmin.transactions import own_sql
 
 TABLE: Final = Intent._meta.db_table
@@ -115,7 +115,7 @@ MOST_KEPT: Final = 50
 @lru_cache(maxsize=1024)
 def _payload(alias: str, delivery: Delivery) -> Any:
     """Return a delivery as its column takes it: a page's tenth save writes the same again."""
-    return _prepared(connections[alias], {"payload": storable(delivery.to_json())})[1][0]
+    return _prepared(connections[alias], {"payload": delivery.to_json()})[1][0]
 
 
 def _statement(connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
