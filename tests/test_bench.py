@@ -142,7 +142,7 @@ def test_an_unknown_comparison_names_those_there_are() -> None:
     command = [sys.executable, "-m", "bench", "--only", "hits,jumps"]
     done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "no such comparison: jumps; there are hits, parser" in done.stderr
+    assert "no such comparison: jumps; there are hits, again, parser" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere cores are left alone")
