@@ -175,7 +175,10 @@ class _Thread:
             return
         self._pid = os.getpid()
         self._thread = threading.Thread(target=self._run, name="cacheadmin-reclaim", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the process ends, or may have no more; whoever invalidates next tries again
+            logger.debug("Orphans stay until they expire: %s", error)
 
     def _run(self) -> None:
         self._ends_at = time.monotonic() + LINGER_SECONDS

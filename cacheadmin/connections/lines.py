@@ -69,7 +69,7 @@ class Line:
         """Whether the server has closed it, or sent what nobody asked for. Cost: a look at the socket."""
         try:
             return bool(self.connection.can_read(0))
-        except AWAY:
+        except Exception:  # noqa: BLE001 - it is closed, or what was sent is no reply of Redis
             return True
 
     def identify(self) -> bytes:
@@ -118,6 +118,9 @@ class Line:
                 raise
             except ResponseError as error:
                 values.append(error)
+            except Exception as error:
+                # Whatever redis-py raises for bytes that are no reply: a proxy's page, the rest of another reply.
+                raise redis.ConnectionError(f"No reply of Redis: {error!r:.200}") from error
         return values
 
 

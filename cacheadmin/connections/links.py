@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from functools import cached_property
 from typing import Final, cast
 
@@ -46,8 +47,9 @@ class Link(Gated):
 
     def forget_lines(self) -> None:
         """Close the idle connections; busy ones are closed by whoever uses them."""
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):  # whoever looks first, another thread may take the last one meanwhile
+            while True:
+                self._idle.pop().close()
 
     def forked(self) -> None:
         """Leave the parent's sockets and locks to it; closing the sockets here would end its conversations."""

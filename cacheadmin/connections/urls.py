@@ -16,7 +16,11 @@ _DROPPED_OPTIONS: Final = (
     "decode_responses",
     "cache_config",
     "protocol",
+    "serializer",
+    "timeout",
+    "queue_class",
 )
+"""What is ours to say, what is Django's serializer, and what `BlockingConnectionPool` alone understands."""
 
 
 def server_url(alias: str) -> str:

@@ -9,6 +9,7 @@ import atexit
 import logging
 import multiprocessing.util
 import os
+import sys
 import threading
 import time
 import weakref
@@ -244,16 +245,32 @@ class Recorder:
                 self._thread = threading.Thread(
                     target=self._run, args=(self._wake, config().flush_seconds), name="cacheadmin-stats", daemon=True
                 )
-                self._thread.start()
-                self._flush_at_the_end_of_a_child()
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # the process ends, or may have no more; the next shard tries again
+                    logger.debug("Counts wait for a flush by hand: %s", error)
+                    self._thread = None
+                else:
+                    self._flush_at_the_end_of_a_child()
         # Last: the old owner's death says that nobody adds to its shard any more.
         self._local.shard, self._local.counts, self._local.owner = shard, shard.counts, owner
         return shard
 
     def _flush_at_the_end_of_a_child(self) -> None:
-        """Have `multiprocessing` flush: its children end by `os._exit`, which leaves out what `atexit` was told."""
+        """
+        Have `multiprocessing` or Celery flush: their children end by `os._exit`, which leaves out what `atexit` was told.
+
+        Those of Celery's prefork pool are `billiard`'s, which `multiprocessing` does not know. Where they are, its
+        signals were imported before.
+        """
         if multiprocessing.parent_process() is not None:
             multiprocessing.util.Finalize(None, self.flush, exitpriority=0)
+        signals = sys.modules.get("celery.signals")
+        if signals is not None:
+            signals.worker_process_shutdown.connect(self._flush_at_last, weak=False, dispatch_uid="cacheadmin.stats")
+
+    def _flush_at_last(self, **_: object) -> None:
+        self.flush()
 
     # --- flushing ---------------------------------------------------------------------------------------------------
 
