@@ -237,3 +237,21 @@ def test_a_server_that_has_become_a_replica_counts_as_away(server, tenant) -> No
             assert (told.state, link("query").gate) == ("waiting", Gate.SHUT)
         finally:
             other.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def test_a_server_that_is_replaced_while_it_is_drained_is_drained_anew(server, tenant) -> None:
+    """What was delivered went to the old one: the new one may be a replica that has not heard of it."""
+    to_server, told = link("query"), []
+    to_server.call(("PING",))
+    to_server._shut("on purpose")
+
+    def drain(_alias: str, has_changed: bool) -> bool:
+        told.append(has_changed)
+        if len(told) == 1:
+            to_server._saw(b"promoted")  # another thread's connection was answered by another one
+        return True
+
+    assert not to_server.reopen(drain)
+    assert to_server.gate is Gate.HALF
+    assert to_server.reopen(drain)
+    assert told == [False, True]

@@ -221,10 +221,12 @@ class Gated(ABC):
         for other in self._siblings():
             if other.is_away and _reopener is not None:
                 _reopener(other)
+        answered = self.identity
         if not drain(self.alias, self._has_changed):
             return False
         with self._lock:
-            if self._gate is Gate.HALF:
+            # Replaced while it was drained, the server that answers now was not told: that takes another round.
+            if self._gate is Gate.HALF and self.identity == answered:
                 logger.warning("The cache server of alias %r answers again.", self.alias)
                 self._gate, self._retry_at, self._has_changed = Gate.UP, 0.0, False
         return self._gate is Gate.UP
