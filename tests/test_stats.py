@@ -828,6 +828,57 @@ def test_a_child_of_multiprocessing_flushes_when_it_ends(tmp_path, redis_server)
     assert {group: n for group, n in counted.items() if group.startswith("child")} == {"child0": 100, "child1": 100}
 
 
+IN_CELERY = """
+import os
+
+import celery
+import django
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
+django.setup()
+app = celery.Celery("counting", broker=os.environ["BROKER"], backend=os.environ["BROKER"])
+app.conf.broker_connection_retry_on_startup = True
+
+@app.task
+def count(number):
+    from cacheadmin.stats import recorder
+
+    for _ in range(100):
+        recorder.read("default", f"task{number}", "1", "hit")
+    return os.getpid()
+
+if __name__ == "__main__":
+    print(*(count.delay(number).get(timeout=60) for number in range(2)))
+"""
+
+
+@pytest.mark.slow
+def test_a_child_of_celerys_pool_flushes_when_it_is_replaced(tmp_path, redis_server):
+    """A child a task: each ends right after it has counted, by `os._exit`, long before it would flush."""
+    (tmp_path / "counting.py").write_text(IN_CELERY)
+    root = Path(__file__).parent.parent
+    paths = os.pathsep.join(map(str, (tmp_path, root, root / "tests")))
+    env = os.environ | {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore", "BROKER": redis_server.url_for(9)}
+    options = ("--pool", "prefork", "-c", "1", "--max-tasks-per-child", "1", "--loglevel", "ERROR")
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    command = [sys.executable, "-m", "celery", "-A", "counting", "worker", *options, *quiet]
+    began = time.time()
+    with subprocess.Popen(command, env=env, cwd=tmp_path) as worker:
+        try:
+            called = [sys.executable, str(tmp_path / "counting.py")]
+            done = subprocess.run(called, env=env, check=True, timeout=90, stdout=subprocess.PIPE, text=True)
+            assert len({*done.stdout.split()}) == 2  # processes
+        finally:
+            worker.terminate()
+            worker.wait(30)
+    [groups] = ask(("groups", layout.starts(60, began, time.time()), 60))
+    counted = collections.Counter()
+    for names in groups.values():
+        for (_alias, group), numbers in names.items():
+            counted[group] += numbers[INDEX["hit"]]
+    assert {g: n for g, n in counted.items() if g.startswith("task")} == {"task0": 100, "task1": 100}
+
+
 @pytest.mark.slow
 def test_roll_ups_prometheus_and_the_truth_agree_over_workers_that_are_terminated(tmp_path, redis_server):
     """Four workers of two threads count 100,000 reads and more, flush meanwhile, and end by SIGTERM in the middle."""

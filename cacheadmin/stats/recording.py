@@ -258,7 +258,7 @@ class Recorder:
 
     def _flush_at_the_end_of_a_child(self) -> None:
         """
-        Have `multiprocessing` or Celery flush: their children end by `os._exit`, which leaves out what `atexit` was told.
+        Have `multiprocessing` or Celery flush: their children end by `os._exit`, which leaves out what `atexit` says.
 
         Those of Celery's prefork pool are `billiard`'s, which `multiprocessing` does not know. Where they are, its
         signals were imported before.
