@@ -3,12 +3,15 @@
 import datetime as dt
 import re
 import time
+from contextlib import ExitStack
 
 import pytest
 from console import text_of
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
+from django.db import connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -20,6 +23,7 @@ from cacheadmin.connections import forget_links
 from cacheadmin.models import Activity, Intent
 from cacheadmin.stats import EVERY_TENANT, Mark, recorder
 from cacheadmin.targets import ALL, Target
+from cacheadmin.transactions import own_sql
 from shop.models import Tenant, User
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("within_a_minute")]
@@ -457,3 +461,37 @@ def test_a_line_that_waits_says_how_often_it_was_tried_and_why_in_vain(admin, ru
     url = reverse("admin:cacheadmin_activity_detail", args=[everyone.pk])
     assert away in text_of(admin.get(url))
     assert "Tried again" not in text_of(bound.get(url))
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """Six more databases, of which one has our outbox and one cannot be read; the aliases of these two."""
+    kept = dict(connections.databases)
+    for i in range(6):
+        monkeypatch.setitem(connections.databases, f"other{i}", kept["default"] | {"NAME": f"{tmp_path}/{i}.sqlite3"})
+        connections[f"other{i}"].connect()  # pytest-django forbids to open what it did not set up
+    for alias in ("other2", "other3"):
+        with connections[alias].schema_editor() as editor:
+            editor.create_model(Intent)
+    own_sql.forget_tables()
+    assert outbox.databases() == ["default", "other2", "other3"]
+    with connections["other2"].cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {Intent._meta.db_table} RENAME COLUMN due TO lost")
+    yield "other3", "other2"
+    for i in range(6):
+        connections[f"other{i}"].close()
+        del connections[f"other{i}"]
+    own_sql.forget_tables()
+
+
+def test_what_waits_in_another_database_is_found_though_one_cannot_be_read(admin, shops, elsewhere, caplog) -> None:
+    mine = Target("group", "inventory_list", str(shops[0].pk), "query").to_json()
+    made = row([str(shops[0].pk)], targets=[mine], state=Activity.State.WAITING)
+    intents = Intent.objects.using(elsewhere[0])
+    intents.create(payload={"targets": [mine]}, created=made.at, due=timezone.now(), attempts=3, error="Away.")
+    with ExitStack() as stack:
+        counts = [stack.enter_context(CaptureQueriesContext(connections[name])) for name in ("default", *elsewhere)]
+        text = text_of(admin.get(reverse("admin:cacheadmin_activity_detail", args=[made.pk])))
+    assert "Tried again 3 times Away." in text
+    assert sum(map(len, counts)) <= 12
+    assert "The outbox of database 'other2' cannot be read" in caplog.text

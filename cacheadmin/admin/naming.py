@@ -73,6 +73,26 @@ def whose(targets: Sequence[Target]) -> str:
     return _counted_tenants(len(tenants - {None}))
 
 
+def named(kind: str, name: str) -> str:
+    """Return one thing with the word for its kind: `group stock`, `prefix stock`, `tag branch:2`, "everything"."""
+    words = {
+        "tenant": _("everything"),
+        "group": _("group %(name)s"),
+        "prefix": _("prefix %(name)s"),
+        "tag": _("tag %(name)s"),
+        "key": _("key %(name)s"),
+        "pattern": _("pattern %(name)s"),
+    }
+    return words[kind] % {"name": name} if kind in words else f"{kind} {name}".strip()
+
+
+def shortly(kind: str, name: str) -> str:
+    """Return one thing without that word where its name tells it: `stock`, `stock…`, `tag branch:2`, "everything"."""
+    if kind in ("group", "fragment", "key"):
+        return name
+    return f"{name}…" if kind == "prefix" else named(kind, name)
+
+
 def thing(targets: Sequence[Target]) -> str:
     """Return what is hit, in words, without whose it is: `inventory_list`, `tag branch:2`, "3 groups"."""
     return _thing(_things(targets))
@@ -88,10 +108,9 @@ def _things(targets: Sequence[Target]) -> dict[str, Any]:
 def _thing(facts: Mapping[str, Any]) -> str:
     kind, count = facts.get("kind"), int(facts.get("count", 0))
     if kind == "tenant":
-        return _("everything")
+        return named(kind, "")
     if "name" in facts:
-        name = str(facts["name"])
-        return f"{name}…" if kind == "prefix" else _("tag %(name)s") % {"name": name} if kind == "tag" else name
+        return str(facts["name"]) if kind == "pattern" else shortly(str(kind), str(facts["name"]))
     if kind == "group":
         return ngettext("%(n)s group", "%(n)s groups", count) % {"n": formats.number(count)}
     if kind == "key":

@@ -24,6 +24,8 @@ from cacheadmin.functions import registry
 from cacheadmin.models import InvalidationRule, default_events
 from cacheadmin.rules import Rule, RuleTarget, all_rules, find_model, validate
 
+from . import naming
+
 ROWS: Final = 50
 """Most targets of one rule."""
 
@@ -303,14 +305,7 @@ def sentence_of(model: str, targets: Iterable[Any]) -> str:
     texts = []
     for target in targets:
         parsed = RuleTarget.parse(target)
-        if parsed.kind == "tenant":
-            texts.append(_("everything"))
-        elif parsed.kind in ("group", "fragment", "key"):
-            texts.append(parsed.name)
-        else:
-            words = {"prefix": "%(name)s…", "tag": _("tag %(name)s"), "pattern": _("pattern %(name)s")}
-            said = words.get(parsed.kind)
-            texts.append(said % {"name": parsed.name} if said else f"{parsed.kind} {parsed.name}")
+        texts.append(naming.shortly(parsed.kind, parsed.name))
     return f"{model_label(model)} → {', '.join(dict.fromkeys(texts)) or '–'}"
 
 

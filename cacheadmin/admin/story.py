@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -18,7 +19,7 @@ from cacheadmin.stats.history import DroppedLine, Reader
 from cacheadmin.stats.layout import DAY
 from cacheadmin.targets import ALL, Target
 
-from . import formats, history
+from . import formats, history, naming
 from .pages import Page
 
 LINES: Final = 12
@@ -82,15 +83,8 @@ def target_of(line: DroppedLine) -> Target | None:
 
 def what_of(target: Target) -> str:
     """Return the beginning of a sentence: `Group inventory_list`, `Tag branch:2`, "Everything"."""
-    words = {
-        "tenant": _("Everything of the tenant"),
-        "group": _("Group %(name)s"),
-        "prefix": _("Groups %(name)s…"),
-        "tag": _("Tag %(name)s"),
-        "key": _("This entry"),
-        "pattern": _("Pattern %(name)s"),
-    }
-    return words[target.kind] % {"name": target.name}
+    words = {"tenant": _("Everything of the tenant"), "key": _("This entry"), "prefix": _("Groups %(name)s…")}
+    return words.get(target.kind, capfirst(naming.named(target.kind, "%(name)s"))) % {"name": target.name}
 
 
 def events(

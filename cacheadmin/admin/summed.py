@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from django.utils.translation import gettext as _
 
-from cacheadmin.admin import formats
+from cacheadmin.admin import formats, naming
 from cacheadmin.admin.lines import Line, Wish
 from cacheadmin.exceptions import CacheAway, InvalidTarget
 from cacheadmin.stats import EVERY_TENANT, Mark
@@ -172,13 +172,7 @@ def _whats(whats: Iterable[str]) -> str:
 
 def _what(what: str) -> str:
     kind, _space, name = what.partition(" ")
-    if kind in ("group", "key"):
-        return name
-    if kind == "prefix":
-        return f"{name}…"
-    if kind == "tag":
-        return _("tag %(name)s") % {"name": name}
-    return _("everything") if kind == "tenant" else what
+    return naming.shortly(kind, name)
 
 
 def _targets(some: _Sum, tenant: str | None) -> Iterator[Target]:

@@ -137,18 +137,10 @@ def _as_written(named: Sequence[Target]) -> set[str]:
 
 def target_in_words(target: Target) -> str:
     """Return a target as `str` does, in the language of now: "group stock of tenant 3 in query"."""
-    whats = {
-        "tenant": _("everything"),
-        "group": _("group %(name)s"),
-        "prefix": _("prefix %(name)s"),
-        "tag": _("tag %(name)s"),
-        "key": _("key %(name)s"),
-        "pattern": _("pattern %(name)s"),
-    }
     whose = _("tenant %(id)s") % {"id": target.tenant}
     if target.tenant is ALL:
         whose = _("all tenants")
     elif target.tenant is None:
         whose = _("shared data")
-    found = _("%(thing)s of %(whose)s") % {"thing": whats[target.kind] % {"name": target.name}, "whose": whose}
+    found = _("%(thing)s of %(whose)s") % {"thing": naming.named(target.kind, target.name), "whose": whose}
     return _("%(thing)s in %(alias)s") % {"thing": found, "alias": target.alias} if target.alias else found

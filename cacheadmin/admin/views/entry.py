@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.decorators import method_decorator
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -163,8 +164,8 @@ def _orphan_reason(view: EntryView) -> str:
     if not view.same_server:
         return _("It was written before the server restarted or failed over.")
     gone = [scope for scope in view.scopes if not scope.matches]
-    words = {"tenant": _("tenant"), "group": _("group %(name)s"), "tag": _("tag %(name)s")}
-    names = ", ".join((words[scope.kind] % {"name": scope.name or ""}).strip() for scope in gone)
+    labels = (_("tenant") if scope.kind == "tenant" else naming.named(scope.kind, scope.name or "") for scope in gone)
+    names = ", ".join(label.strip() for label in labels)
     return _("An epoch it stood on is gone: %(names)s.") % {"names": names}
 
 
@@ -225,8 +226,7 @@ def _computed(view: EntryView) -> tuple[float, str] | None:
 
 
 def _scope_label(scope: Scope, tenant_label: str) -> str:
-    words = {"tenant": tenant_label, "group": _("Group %(name)s"), "tag": _("Tag %(name)s")}
-    return words[scope.kind] if scope.kind == "tenant" else words[scope.kind] % {"name": scope.name or formats.UNKNOWN}
+    return tenant_label if scope.kind == "tenant" else capfirst(naming.named(scope.kind, scope.name or formats.UNKNOWN))
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
