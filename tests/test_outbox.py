@@ -469,6 +469,25 @@ class TestTheThread:
         time.sleep(0.5)
         assert len(self.passes) == 2
 
+    def test_what_is_due_soon_does_not_wait_for_what_is_due_later(self, thread, monkeypatch):
+        """One row comes due, then another, and somebody has asked for a look in a minute."""
+        thread.wake(60.0)
+        thread.wake(0.2)
+        time.sleep(0.1)
+        thread.wake(0.3)
+        second = time.monotonic() + 0.3
+        time.sleep(0.8)
+        assert second <= self.passes[-1] < second + 0.4
+
+    def test_what_is_due_later_is_looked_after_then(self, thread, monkeypatch):
+        monkeypatch.setattr(relay, "OWN_SECONDS", 0.1)
+        thread.wake(0.35)
+        thread.wake(0.35)
+        self.wait_for(1)
+        time.sleep(0.6)
+        assert len(self.passes) == 2
+        assert not thread._later
+
     def test_one_thread_a_process(self, thread):
         for _ in range(5):
             thread.wake(0.0)

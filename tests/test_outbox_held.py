@@ -119,9 +119,11 @@ def test_the_relays_thread_holds_it_back(delivered, monkeypatch):
     deadline = time.monotonic() + 5
     while len(renewed) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.1)
+    time.sleep(0.2)
+    ended = len(renewed)
+    time.sleep(0.2)
     thread.stop(5)
-    assert len(renewed) == 3, "It comes back as long as there is something to renew, and not for longer."
+    assert len(renewed) == ended >= 3, "It comes back as long as there is something to renew, and not for longer."
     assert "default" in renewed[0]
 
 
@@ -142,12 +144,10 @@ def test_one_that_fails_is_delivered_at_once_and_once_more_later(delivered):
 def test_what_redis_does_not_take_waits(delivered):
     delivered.append([])
     call(lambda: None)
-    assert set(states()) == {"pending"}
-    assert Intent.objects.filter(due__lt=timezone.now() + dt.timedelta(seconds=1)).exists(), "and not for its holder"
+    assert states() == ["pending"]
     delivered.clear()
-    overdue()
-    outbox.relay_once()
-    assert set(states()) == {"done"}
+    assert outbox.relay_once().delivered == 1, "and not for its holder, who has returned"
+    assert states() == ["done"]
 
 
 def test_a_rule_that_it_makes_is_among_what_is_delivered(delivered, monkeypatch):

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from django.db import DatabaseError, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
 
 from cacheadmin import invalidation, rules
 from cacheadmin.conf import config
@@ -195,10 +196,12 @@ def after_commit(pending: Pending, receipt: Receipt | None) -> None:
     is_done = result is not None and result.is_done
     if receipt is not None and receipt.row and is_done:
         delivered(receipt.alias, receipt.row, result.identities if result is not None else {})
-    elif receipt is not None and receipt.row and not receipt.is_held:
-        wake()
     elif not is_done:
-        remember(delivery)  # a row that was held foresaw it, maybe not all of it, and is not due yet
+        if receipt is None or not receipt.row or receipt.delivery != delivery:
+            remember(delivery)  # of what a held row has foreseen the rules may have changed meanwhile
+        if receipt is not None and receipt.is_held:
+            rows.change(connections[receipt.alias], [receipt.row], {"due": timezone.now()})
+        wake()
 
 
 def _mark(before: rules.Snapshot) -> None:

@@ -47,7 +47,7 @@ os.register_at_fork(after_in_child=_forked)
 @contextmanager
 def holding(connection: BaseDatabaseWrapper, foreseen: Pending) -> Iterator[Receipt | None]:
     """
-    Keep in the database, while a statement runs, what it may have to invalidate; for `settle` when it has returned.
+    Keep in the database, while a statement runs, what it may have to invalidate; for `settle` after this block.
 
     Call it outside of transactions: the row is committed at once. A database that refuses it is a warning, since it is
     not even known whether the statement writes.
@@ -58,7 +58,7 @@ def holding(connection: BaseDatabaseWrapper, foreseen: Pending) -> Iterator[Rece
         yield None
         return
     try:
-        receipt = Receipt(None, connection.alias, rows.insert(connection, told, HOLD), is_held=True)
+        receipt = Receipt(told, connection.alias, rows.insert(connection, told, HOLD), is_held=True)
     except DatabaseError as error:
         logger.warning("What a statement may change is not kept in the database while it runs: %s", error)
         yield None
@@ -84,8 +84,8 @@ def renew(aliases: Collection[str]) -> bool:
     Cost:    one statement a database where it holds any.
     Returns: whether there is any to be renewed again.
     """
-    with _lock:
+    with _lock:  # to the end: who lets go of a row may have it delivered by anybody from that moment on
         mine = [row for row in _rows if row[0] in aliases]
-    for alias in {alias for alias, _ in mine}:
-        rows.change(connections[alias], [pk for of, pk in mine if of == alias], {"due": timezone.now() + HOLD})
+        for alias in {alias for alias, _ in mine}:
+            rows.change(connections[alias], [pk for of, pk in mine if of == alias], {"due": timezone.now() + HOLD})
     return bool(mine)

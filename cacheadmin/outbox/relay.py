@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import threading
 import time
@@ -268,7 +269,9 @@ class Relay:
         self._at = float("inf")
         """When to look again (time.monotonic) without being woken."""
         self._until = float("-inf")
-        """The latest moment at which somebody wants it to look."""
+        """The latest moment soon at which somebody wants it to look."""
+        self._later: set[float] = set()
+        """Moments that are not soon: what is due before them does not wait for them."""
         self._at_once = False
 
     def wake(self, in_seconds: float, *, at_once: bool = False) -> None:
@@ -276,14 +279,16 @@ class Relay:
         with self._starting:
             if self._pid != os.getpid() or self._thread is None or not self._thread.is_alive():
                 self._pid, self._event = os.getpid(), threading.Event()
-                self._at = float("inf")
+                self._at, self._later = float("inf"), set()
                 self._thread = threading.Thread(target=self._run, name="cacheadmin-relay", daemon=True)
                 try:
                     self._thread.start()
                 except RuntimeError as error:  # the process ends, or may have no more; the next wake tries again
                     logger.warning("What waits is left to other processes' relays: %s", error)
-            if in_seconds:
-                at = time.monotonic() + in_seconds
+            at = time.monotonic() + in_seconds
+            if in_seconds > OWN_SECONDS:
+                self._later.add(math.ceil(at / OWN_SECONDS) * OWN_SECONDS)  # so that there are never many
+            elif in_seconds:
                 self._at, self._until = min(self._at, at), max(self._until, at)
             self._at_once |= at_once
         self._event.set()
@@ -306,7 +311,7 @@ class Relay:
                 _let_others_finish()
                 flush()
                 if held.renew(self._seen()):
-                    self._at = min(self._at, time.monotonic() + held.RENEW_SECONDS)
+                    self._later.add(time.monotonic() + held.RENEW_SECONDS)
                 at_once, self._at_once = self._at_once or is_due, False
                 if not at_once and time.monotonic() - relayed_at < RELAY_SECONDS:
                     self._at = min(self._at, relayed_at + RELAY_SECONDS)
@@ -334,17 +339,23 @@ class Relay:
     def _relay(cls) -> RelayReport:
         return _relay(rows.databases(cls._seen()))
 
+    def _left(self) -> float:
+        """Return how many seconds are left until something is due."""
+        return min(self._at, *tuple(self._later)) - time.monotonic() if self._later else self._at - time.monotonic()
+
     def _wait(self) -> bool:
         """Sleep until woken or until something is due, and say whether it is; an idle thread holds no connection."""
-        left = self._at - time.monotonic()
+        left = self._left()
         if left > 0 and not self._event.wait(min(left, RELAY_SECONDS)):
-            left = self._at - time.monotonic()
+            left = self._left()
             if left > 0:
                 connections.close_all()
                 self._event.wait(None if left == float("inf") else left)
-        is_due = time.monotonic() >= self._at
+        is_due = self._left() <= 0
         if is_due:
-            self._at = float("inf")
+            now = time.monotonic()
+            self._at = float("inf") if now >= self._at else self._at
+            self._later.difference_update([at for at in tuple(self._later) if now >= at])
         self._event.clear()
         time.sleep(GATHER_SECONDS)
         return is_due

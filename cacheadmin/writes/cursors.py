@@ -112,9 +112,9 @@ def _write_on_its_own(connection: Any, told: Statement, run: Callable[[], Any]) 
         except Exception:
             _note_what_stands(connection, told)
             raise
-        note(connection, told)
-        transactions.settle(connection, receipt)
-        return result
+    note(connection, told)
+    transactions.settle(connection, receipt)
+    return result
 
 
 def _note_what_stands(connection: Any, told: Statement) -> None:

@@ -28,7 +28,7 @@ class Read:
     """One read while the server was away."""
 
     added_ms: float
-    """What it took more than the query that it would have saved, asked right after it by the same thread."""
+    """What it took besides its query."""
     timeouts: int
     """How often it waited for an answer in vain."""
     begun: float = 0.0
