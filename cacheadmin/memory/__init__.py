@@ -1,14 +1,13 @@
 """What one request remembers: the stamps that its reads saw and, if the settings say so, its hits."""
 
 from cacheadmin.memory.hits import forget_hit, forget_hits, keep_hit, recall
-from cacheadmin.memory.stamps import NOTHING, REFUSED, REMEMBERED, clear, enter_task, forget, remember, take
+from cacheadmin.memory.stamps import NOTHING, REFUSED, REMEMBERED, clear, forget, remember, take
 
 __all__ = [
     "NOTHING",
     "REFUSED",
     "REMEMBERED",
     "clear",
-    "enter_task",
     "forget",
     "forget_hit",
     "forget_hits",

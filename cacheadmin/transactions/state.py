@@ -6,7 +6,7 @@ A task's write joins whatever transaction its thread has open, so neither a cont
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -227,11 +227,23 @@ def defer(targets: Sequence[Target], source: str, name: str) -> bool:
 # --- what the hooks on statements tell ------------------------------------------------------------------------------
 
 
+Queried = Callable[[str], None]
+_queried: Queried | None = None
+
+
+def on_query(queried: Queried) -> None:
+    """Set who is told the alias of each database that is asked, before it is: what follows a plain read."""
+    global _queried
+    _queried = queried
+
+
 def note_query(connection: BaseDatabaseWrapper) -> None:
-    """Note that a statement runs on this connection. Cost: a look at a context variable."""
+    """Note that a statement runs on this connection. Cost: a look at two context variables."""
     watch = _watch.get()
     if watch is not None and connection.alias in watch.replicas:
         watch.was_asked = True
+    if _queried is not None:
+        _queried(connection.alias)
 
 
 def note_isolation(connection: BaseDatabaseWrapper) -> None:
