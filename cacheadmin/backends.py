@@ -27,6 +27,7 @@ from django_prometheus.cache.metrics import (
 from django_redis.cache import RedisCache as DjangoRedisCache
 from django_redis.exceptions import ConnectionInterrupted
 from django_redis.util import CacheKey
+from redis.exceptions import ResponseError
 
 from . import invalidation, memory, transactions
 from .conf import alias_of, config
@@ -97,7 +98,7 @@ class RedisCache(DjangoRedisCache):
             return getattr(super(), name)(*args, client=client, **options)
         try:
             return getattr(self.client, name)(*args, client=self._scoped.store.link.lent, **options)
-        except (CacheAway, ConnectionInterrupted) as error:
+        except (CacheAway, ConnectionInterrupted, ResponseError) as error:
             if self._ignore_exceptions:
                 return otherwise
             raise error.__cause__ or error from error
@@ -377,22 +378,47 @@ class RedisCache(DjangoRedisCache):
     def delete_pattern(
         self, pattern: str, version: int | None = None, prefix: str | None = None, client: Any = None, **options: Any
     ) -> int:
-        """Delete the keys that match a glob, wherever they are; return how many. Cost: two SCANs."""
+        """
+        Delete the keys that match a glob, wherever they are; return how many. Cost: two SCANs.
+
+        While the server is away it is recorded, and done when that is back.
+        """
         if self._scoped is None or version not in (None, self.version) or prefix is not None:
             options.setdefault("itersize", self._default_scan_itersize)
             return int(super().delete_pattern(pattern, version=version, prefix=prefix, client=client, **options) or 0)
-        transactions.defer([Target("pattern", pattern, alias=self._alias)], "code", "")
+        target = Target("pattern", pattern, alias=self._alias)
+        transactions.defer([target], "code", "")
         memory.forget_hits()
-        return invalidation.sweep_patterns(self._scoped.store, {pattern}, exactly=True)
+        try:
+            return invalidation.sweep_patterns(self._scoped.store, {pattern}, exactly=True)
+        except CacheAway:
+            self._later(target)
+            return 0
 
     def clear(self) -> None:
-        """Delete every key of this alias, by its own prefix. Cost: one SCAN; never FLUSHDB."""
+        """
+        Delete every key of this alias, by its own prefix, never by FLUSHDB. Cost: one SCAN.
+
+        In a transaction all scopes go once more after its commit. While the server is away it is recorded, and done
+        when that is back.
+        """
         memory.clear()
         memory.forget_hits()
         if self._scoped is None:
             super().clear()
-        else:
+            return
+        transactions.defer([Target("tenant", alias=self._alias)], "code", "")  # others may fill until the commit
+        try:
             self._scoped.store.clear()
+        except CacheAway:
+            self._later(Target("pattern", "*", alias=self._alias))
+
+    @staticmethod
+    def _later(target: Target) -> None:
+        """Have done what an absent server did not do, when it is back. Raises: CacheAway if nobody keeps it."""
+        result = invalidation.request([target])
+        if result.state == "failed":
+            raise CacheAway(result.error)
 
     # --- listing ----------------------------------------------------------------------------------------------------
 
@@ -427,30 +453,29 @@ class RedisCache(DjangoRedisCache):
 
     # --- async ------------------------------------------------------------------------------------------------------
 
-    async def aget(self, *args: Any, **kwargs: Any) -> Any:
-        """As `get`, for coroutines."""
-        memory.enter_task()
-        return await super().aget(*args, **kwargs)
-
-    async def aset(self, *args: Any, **kwargs: Any) -> Any:
-        """As `set`, for coroutines."""
-        memory.enter_task()
-        return await super().aset(*args, **kwargs)
-
-    async def aadd(self, *args: Any, **kwargs: Any) -> Any:
-        """As `add`, for coroutines."""
-        memory.enter_task()
-        return await super().aadd(*args, **kwargs)
-
     async def aget_many(self, *args: Any, **kwargs: Any) -> Any:
         """As `get_many`, for coroutines: one round trip."""
-        memory.enter_task()
         return await sync_to_async(self.get_many, thread_sensitive=True)(*args, **kwargs)
 
     async def aset_many(self, *args: Any, **kwargs: Any) -> Any:
         """As `set_many`, for coroutines: one round trip."""
-        memory.enter_task()
         return await sync_to_async(self.set_many, thread_sensitive=True)(*args, **kwargs)
+
+    async def aincr(self, *args: Any, **kwargs: Any) -> Any:
+        """As `incr`, for coroutines, and as atomic: Django's own is a `get` and a `set`."""
+        return await sync_to_async(self.incr, thread_sensitive=True)(*args, **kwargs)
+
+    async def adecr(self, *args: Any, **kwargs: Any) -> Any:
+        """As `decr`, for coroutines."""
+        return await sync_to_async(self.decr, thread_sensitive=True)(*args, **kwargs)
+
+    async def aincr_version(self, *args: Any, **kwargs: Any) -> int:
+        """As `incr_version`, for coroutines."""
+        return await sync_to_async(self.incr_version, thread_sensitive=True)(*args, **kwargs)
+
+    async def adelete_many(self, *args: Any, **kwargs: Any) -> int:
+        """As `delete_many`, for coroutines: one round trip."""
+        return await sync_to_async(self.delete_many, thread_sensitive=True)(*args, **kwargs)
 
     async def aget_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None

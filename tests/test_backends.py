@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from cache_contract import CacheContract, RedisExtras
 from django.core.cache import caches
 from django.core.signals import request_started
+from django.db import connections, transaction
 from django.test import override_settings
 from django_prometheus.cache import metrics
 
 from cacheadmin import invalidate_tenant_cache
 from cacheadmin.backends import RedisCache
+from cacheadmin.connections import Gate, Replies, link
+from cacheadmin.connections.links import Link
+from cacheadmin.stats import recorder
+from cacheadmin.store import store
 
 pytestmark = pytest.mark.django_db
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 class TestStockBackend(CacheContract, RedisExtras):
@@ -137,3 +151,132 @@ def test_keys_without_scope_wait_for_a_hung_server_once(fresh_server) -> None:
             assert time.monotonic() - started < 4, "django-redis' own connections wait for 5 seconds, each time"
         finally:
             server.resume()
+
+
+# --- what reaches callers when the server does not do as it should -------------------------------------------------
+
+
+def calls_of(cache: RedisCache) -> dict[str, Callable[[], object]]:
+    """Everything that a site may ask, but for counting, whose ValueError is Django's."""
+    key = "tenant:1:group:x"
+    return {
+        "get": lambda: cache.get(key),
+        "get_many": lambda: cache.get_many([key, "plain"]),
+        "get of a plain key": lambda: cache.get("plain"),
+        "has_key": lambda: cache.has_key(key),
+        "ttl": lambda: cache.ttl(key),
+        "ttl of a plain key": lambda: cache.ttl("plain"),
+        "touch": lambda: cache.touch(key, 5),
+        "expire": lambda: cache.expire(key, 5),
+        "persist": lambda: cache.persist(key),
+        "set": lambda: cache.set(key, 1),
+        "set of a plain key": lambda: cache.set("plain", 1),
+        "set nx": lambda: cache.set(key, 1, nx=True),
+        "set xx": lambda: cache.set(key, 1, xx=True),
+        "set_many": lambda: cache.set_many({key: 1, "plain": 1}),
+        "add": lambda: cache.add(key, 1),
+        "get_or_set": lambda: cache.get_or_set(key, 1),
+        "keys": lambda: cache.keys("*"),
+        "delete": lambda: cache.delete(key),
+        "delete_many": lambda: cache.delete_many([key, "plain"]),
+        "delete_pattern": lambda: cache.delete_pattern("group:*"),
+        "clear": lambda: cache.clear(),
+    }
+
+
+def test_commands_that_the_server_refuses_raise_nothing(redis, redis_server) -> None:
+    redis.execute_command(
+        "ACL", "SETUSER", "nobody", "on", ">secret", "~*", "&*", "-@all", "+info", "+client", "+select"
+    )
+    options = {"USERNAME": "nobody", "PASSWORD": "secret"}
+    backend = {"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": redis_server.url, "OPTIONS": options}
+    try:
+        with override_settings(CACHES={"default": backend}):
+            cache = caches["default"]
+            for call in calls_of(cache).values():
+                call()
+            with pytest.raises(ValueError, match="not found"):
+                cache.incr("tenant:1:group:x")
+    finally:
+        redis.execute_command("ACL", "DELUSER", "nobody")
+
+
+def test_replies_to_somebody_elses_questions_raise_nothing_where_a_key_has_a_scope(monkeypatch) -> None:
+    exchange, cache = Link._exchange, caches["query"]
+    said: list[object] = []
+    for odd in (1, [1, 2], [b"a"], b"OK", [b"a"] * 9):
+        for name, call in calls_of(cache).items():
+            cache.set("tenant:1:group:x", 1)
+
+            def shifted(self: Link, line: Any, commands: Any, odd: object = odd) -> Replies:
+                return exchange(self, line, commands)._replace(values=[odd for _ in commands])
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Link, "_exchange", shifted)
+                try:
+                    call()
+                except TypeError:
+                    # Sound keys alone are ours to judge; django-redis trusts what it reads.
+                    if "ttl" not in name:
+                        said.append((odd, name))
+    assert said == []
+
+
+def test_what_cannot_be_deleted_now_is_deleted_when_the_server_is_back(fresh_server) -> None:
+    server = fresh_server()
+    backend = {"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": server.url, "TIMEOUT": 60}
+    with override_settings(CACHES={"default": backend}, CACHEADMIN={"TIMEOUT_MS": 100, "RETRY_SECONDS": 0.05}):
+        cache = caches["default"]
+        for forget in (lambda: cache.delete_pattern("group:*"), cache.clear):
+            assert cache.set("group:x", 1)
+            server.pause()
+            try:
+                assert cache.get("group:x") is None
+                forget()
+            finally:
+                server.resume()
+            wait_until(lambda: link("default").gate is Gate.UP or cache.get("other:x"))
+            assert cache.get("group:x") is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_clear_in_a_transaction_also_drops_what_others_filled_before_its_commit() -> None:
+    cache = caches["query"]
+
+    def fill() -> None:
+        cache.get("group:x")
+        cache.set("group:x", "old")
+        connections.close_all()
+
+    with transaction.atomic():
+        cache.clear()
+        other = threading.Thread(target=fill)
+        other.start()
+        other.join()
+        assert cache.get("group:x") == "old"
+    assert cache.get("group:x") is None
+
+
+def test_groups_may_hold_any_text() -> None:
+    cache = caches["query"]
+    for key in ("gr\ud800up:x", "gr\udcffup:x", "\0:x", "tenant:\ud800:gr\ud800up:x"):
+        assert cache.get(key) is None
+        assert cache.set(key, key)
+        assert cache.get(key) == key
+    assert "gr\ud800up" in store("query").known_groups(store("query").place(None))
+    assert invalidate_tenant_cache("\ud800", "gr").is_done
+    assert cache.get("tenant:\ud800:gr\ud800up:x") is None
+    assert cache.delete("gr\ud800up:x")
+    recorder.flush()
+
+
+def test_coroutines_count_atomically_too() -> None:
+    cache, key = caches["query"], "tenant:1:group:n"
+    cache.set(key, 0, 500)
+
+    async def count() -> None:
+        await asyncio.gather(*(cache.aincr(key, 2) for _ in range(20)), *(cache.adecr(key) for _ in range(20)))
+
+    asyncio.run(count())
+    assert cache.get(key) == 20
+    assert cache.ttl(key) > 400

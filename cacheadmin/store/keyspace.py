@@ -19,6 +19,16 @@ UNLINK_AT_ONCE: Final = 500
 SCAN_COUNT: Final = 1000
 
 
+def group_field(group: str) -> bytes:
+    """Return a group's name as the registry holds it, whatever text it is."""
+    return group.encode("utf-8", "surrogatepass")
+
+
+def group_names_in(fields: Sequence[bytes]) -> list[str]:
+    """Return the groups that the fields of a registry name."""
+    return [field[2:].decode("utf-8", "surrogatepass") for field in fields if field.startswith(b"g:")]
+
+
 class Keyspace:
     """The keys of one alias on its server, ours and plain ones. Nothing here is needed to read or to invalidate."""
 
@@ -38,13 +48,20 @@ class Keyspace:
     def known_groups(self, place: Place) -> list[str]:
         """Return the groups that a place's registry names, trusted or not: enough to look for orphans."""
         reply = self.link.call(("HKEYS", place.registry())).values[0]
-        return [field[2:].decode() for field in reply if field.startswith(b"g:")] if isinstance(reply, list) else []
+        return group_names_in(reply) if isinstance(reply, list) else []
 
     def database_size(self) -> int:
         """Return how many keys the alias' database holds, other aliases' and strangers' too. Cost: 1 round trip."""
         replies = self.link.call(("DBSIZE",)).values
         self._accepted(replies)
-        return int(replies[0])
+        if not isinstance(replies[0], int):
+            raise self._out_of_turn()
+        return replies[0]
+
+    def _out_of_turn(self) -> CacheAway:
+        """Close the connections after a reply that no question of ours has, and return what to raise."""
+        self.link.forget_lines()
+        return CacheAway(f"The server of alias {self.alias!r} answered somebody else's call.")
 
     def scan(self, match: str) -> Iterator[list[str]]:
         """
@@ -61,6 +78,8 @@ class Keyspace:
         while True:
             reply = self.link.call(("SCAN", cursor, "MATCH", sought, "COUNT", SCAN_COUNT)).values[0]
             self._accepted([reply])
+            if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list)):
+                raise self._out_of_turn()
             cursor, found = reply
             yield [name.decode("utf-8", "surrogateescape") for name in found]
             if int(cursor) == 0:

@@ -13,13 +13,13 @@ from redis.exceptions import ResponseError
 
 from .. import connections, envelope
 from ..conf import cache_settings
-from ..exceptions import CacheAway, CacheRefused
+from ..exceptions import CacheRefused
 from ..keys import Entry, Place
 from ..scripts import Script, run_many, script
 from ..tenancy import tenancy
 from .base import BUSY, LONGEST_LEASE_MS, REFUSED, Denied, Drop, Fill, Found, Mode, Seen, Stamp, Store
 from .codec import Codec
-from .keyspace import Keyspace
+from .keyspace import Keyspace, group_field, group_names_in
 
 logger = logging.getLogger("cacheadmin")
 
@@ -119,8 +119,10 @@ class RedisStore(Keyspace, Store):
         identity, replies = self.link.call(*(("MGET", *chosen) for chosen in wanted.values()), entries=True)
         held: dict[str, bytes | None] = {}
         for chosen, reply in zip(wanted.values(), replies, strict=True):
-            if isinstance(reply, list):
+            if isinstance(reply, list) and len(reply) == len(chosen):
                 held.update(zip(chosen, reply, strict=True))
+            else:
+                self._out_of_step(reply)
         founds = []
         for entry in entries:
             asked = (entry.key, entry.group.fence) if fenced else (entry.key,)
@@ -198,7 +200,7 @@ class RedisStore(Keyspace, Store):
             hold = group.fence if mode == "fence" else entry.lease
             keys = (tenant_epoch, group_epoch, group.registry, hold, *tags)
             hold_ms = max(FENCE_MS, _life(ttl_ms)) if mode == "fence" else min(lease_ms, LONGEST_LEASE_MS)
-            calls.append((script("open"), keys, (mode, _life(ttl_ms), hold_ms, group.name, *candidates)))
+            calls.append((script("open"), keys, (mode, _life(ttl_ms), hold_ms, group_field(group.name), *candidates)))
         identity, values = run_many(self.link, calls, entries=True)
         return [self._stamp(identity, value, mode) for value in values]
 
@@ -246,7 +248,14 @@ class RedisStore(Keyspace, Store):
     def release(self, entry: Entry, stamp: Stamp) -> None:
         """Give a lease back if it is still held. Cost: 1 round trip."""
         if stamp.is_leased:
-            script("release").run(self.link, (entry.lease,), (stamp.token,))
+            self._run("release", (entry.lease,), (stamp.token,))
+
+    def _run(self, name: str, keys: Sequence[str], args: Sequence[Any], **how: bool) -> Any:
+        """Run a script and return its result. Cost: 1 round trip. Raises: CacheRefused, also where it may not run."""
+        try:
+            return script(name).run(self.link, keys, args, **how)[1]
+        except ResponseError as error:
+            raise CacheRefused(f"The server of alias {self.alias!r} refused: {error}") from error
 
     # --- plain keys -------------------------------------------------------------------------------------------------
 
@@ -268,7 +277,8 @@ class RedisStore(Keyspace, Store):
         sealed = self.codec.seal(codec, proof, about, payload)
         fresh = os.urandom(16)
         keys = (entry.key, entry.lease, group.index, group.registry, group.tenant_epoch, group.epoch)
-        args = (how, sealed[:27], sealed[51:], ttl_ms, entry.member, group.name, _life(ttl_ms), fresh[:8], fresh[8:])
+        name, life = group_field(group.name), _life(ttl_ms)
+        args = (how, sealed[:27], sealed[51:], ttl_ms, entry.member, name, life, fresh[:8], fresh[8:])
         return script("put"), keys, args
 
     def touch(self, entry: Entry, ttl_ms: int) -> bool:
@@ -276,35 +286,37 @@ class RedisStore(Keyspace, Store):
         group = entry.group
         keys = (entry.key, group.index, group.registry, group.tenant_epoch, group.epoch)
         args = (self._mine(entry), ttl_ms, entry.member, _life(ttl_ms))
-        return script("touch").run(self.link, keys, args, entries=True)[1] == 1
+        return bool(self._run("touch", keys, args, entries=True) == 1)
 
     def incr(self, entry: Entry, delta: int) -> int | str | None:
         """
         Add to an integer atomically.
 
         Returns: the new value; None if absent; "other" if the value is no integer of 64 bits.
-        Raises:  OverflowError beyond 64 bits.
+        Raises:  OverflowError beyond 64 bits; CacheAway.
         """
         group = entry.group
         try:
-            _, value = script("incr").run(
-                self.link,
-                (entry.key, group.tenant_epoch, group.epoch),
-                (self._mine(entry), delta),
-                again=False,
-                entries=True,
-            )
-        except ResponseError as error:
+            keys = (entry.key, group.tenant_epoch, group.epoch)
+            value = self._run("incr", keys, (self._mine(entry), delta), again=False, entries=True)
+        except CacheRefused as error:
             if "overflow" in str(error) or "out of range" in str(error):
                 raise OverflowError(f"{entry.key} cannot be changed by {delta}: it would leave 64 bits.") from error
             raise
         if value is None:
             return None
+        if not (isinstance(value, bytes) and (value == b"other" or value.removeprefix(b"-").isdigit())):
+            self._out_of_step(value)
+            return None
         return "other" if value == b"other" else int(value)
 
     def remaining_ms(self, entry: Entry) -> int | None:
         """Return the ms until a valid entry expires, -1 if never, None if there is none. Cost: 1 round trip."""
-        identity, values = self.link.call(("MGET", entry.key, *entry.epochs()), ("PTTL", entry.key), entries=True)
+        names = (entry.key, *entry.epochs())
+        identity, values = self.link.call(("MGET", *names), ("PTTL", entry.key), entries=True)
+        if not (_are_values(values[0], len(names)) and isinstance(values[1], int)):
+            self._out_of_step(values[0])
+            return None
         stored, *epochs = values[0]
         proof = envelope.proof(entry.key, identity, tuple(epochs)) if _stand(tuple(epochs)) else b""
         if stored is None or not proof or envelope.open_valid(stored, proof) is None:
@@ -350,8 +362,7 @@ class RedisStore(Keyspace, Store):
     def _proved(self, values: Sequence[Any], nonce: bytes) -> None:
         """Raise CacheAway if the replies are not those of the call that ended with the echo of `nonce`."""
         if values[-1] != nonce:
-            self.link.forget_lines()
-            raise CacheAway(f"The server of alias {self.alias!r} answered somebody else's call.")
+            raise self._out_of_turn()
 
     def delete_many(self, entries: Sequence[Entry], names: Sequence[str] = ()) -> int:
         """
@@ -377,8 +388,7 @@ class RedisStore(Keyspace, Store):
         """Return the names of each place's groups, None where the registry cannot be trusted. Cost: 1 round trip."""
         calls = [(script("groups"), (place.tenant_epoch(), place.registry()), ()) for place in places]
         return [
-            [field[2:].decode() for field in fields if field.startswith(b"g:")] if isinstance(fields, list) else None
-            for fields in run_many(self.link, calls).values
+            group_names_in(fields) if isinstance(fields, list) else None for fields in run_many(self.link, calls).values
         ]
 
 
