@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import Counter
 
 from ..conf import config
 from ..stats import EVENTS, INDEX, LATENCY_BOUNDS_US, MISS_REASONS, REFUSE_REASONS, RESULTS, SOURCES, Delta
+from ..stats.counts import Cell
 from . import metrics
-from .names import groups, tenants
+from .names import NOBODY, groups, tenants
 
 
 def count(delta: Delta) -> None:
@@ -36,7 +38,7 @@ def count(delta: Delta) -> None:
         for result in RESULTS:
             _inc(metrics.TENANT_READS, numbers[INDEX[result]], tenant, result)
         _inc(metrics.TENANT_COMPUTE_SECONDS, numbers[INDEX["compute_us"]] / 1_000_000, tenant)
-    _count_times(delta, has_tenants)
+    _count_times(delta.times)
     for alias in config().aliases:
         for source in SOURCES:
             _inc(metrics.INVALIDATIONS, delta.sources.get((alias, source), 0), alias, source)
@@ -47,21 +49,20 @@ def count(delta: Delta) -> None:
 def _count_group(alias: str, group: str, numbers: list[int]) -> None:
     for result in RESULTS:
         _inc(metrics.READS, numbers[INDEX[result]], alias, group, result)
+    if group == NOBODY and not numbers[INDEX["computed"]]:
+        return  # series that stay at 0 would count towards the bound
     _inc(metrics.COMPUTATIONS, numbers[INDEX["computed"]], alias, group)
     _inc(metrics.COMPUTE_SECONDS, numbers[INDEX["compute_us"]] / 1_000_000, alias, group)
 
 
-def _count_times(delta: Delta, has_tenants: bool) -> None:
-    by_group: dict[tuple[str, str], list[int]] = {}
-    by_tenant: dict[str, list[int]] = {}
-    for (alias, group, tenant), times in delta.times.items():
-        _add(by_group, (alias, groups.label(alias, group)), times)
-        if has_tenants:
-            _add(by_tenant, tenants.label(tenant), times)
-    for (alias, group), (timed, read_us) in by_group.items():
-        metrics.GROUP_READ_SECONDS.labels(alias, group).observe_many(read_us / 1_000_000, timed)
-    for tenant, (timed, read_us) in by_tenant.items():
-        metrics.TENANT_READ_SECONDS.labels(tenant).observe_many(read_us / 1_000_000, timed)
+def _count_times(times: Mapping[Cell, list[int]]) -> None:
+    by_group: dict[tuple[str, str], int] = {}
+    for (alias, group, _tenant), (_timed, read_us) in times.items():
+        of = (alias, groups.label(alias, group))
+        by_group[of] = by_group.get(of, 0) + read_us
+    for (alias, label), read_us in by_group.items():
+        if label != NOBODY:
+            _inc(metrics.GROUP_READ_SECONDS, read_us / 1_000_000, alias, label)
 
 
 def _count_alias(alias: str, numbers: list[int]) -> None:

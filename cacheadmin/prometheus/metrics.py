@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram, Summary
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.samples import Sample
 
 BUCKETS_US: Final = (100, 250, 500, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000)
@@ -39,18 +39,6 @@ class CountedHistogram(Histogram):
         return _without_created(super()._child_samples())
 
 
-class CountedSummary(Summary):
-    """A summary that takes observations which were already added up."""
-
-    def observe_many(self, amount: float, count: int) -> None:
-        """Observe `count` times, `amount` together."""
-        self._sum.inc(amount)
-        self._count.inc(count)
-
-    def _child_samples(self) -> Iterable[Sample]:
-        return _without_created(super()._child_samples())
-
-
 READS: Final = PlainCounter(
     "cacheadmin_reads",
     "Reads by result: hit, stale, miss, bypassed (cache not asked), error.",
@@ -62,10 +50,8 @@ READ_SECONDS: Final = CountedHistogram(
     ["alias"],
     buckets=[bound / 1_000_000 for bound in BUCKETS_US],
 )
-GROUP_READ_SECONDS: Final = CountedSummary(
-    "cacheadmin_group_read_seconds",
-    "Latency of reads by group: how many were timed, and their sum.",
-    ["alias", "group"],
+GROUP_READ_SECONDS: Final = PlainCounter(
+    "cacheadmin_group_read_seconds", "Time spent on reading the cache, by group.", ["alias", "group"]
 )
 MISSES: Final = PlainCounter(
     "cacheadmin_misses",
@@ -98,9 +84,6 @@ TENANT_READS: Final = PlainCounter(
     "cacheadmin_tenant_reads",
     "Reads by tenant and result; the busiest tenants, `other` for the rest, `-` for shared data. METRICS_TENANTS.",
     ["tenant", "result"],
-)
-TENANT_READ_SECONDS: Final = CountedSummary(
-    "cacheadmin_tenant_read_seconds", "Latency of reads by tenant: the same. METRICS_TENANTS.", ["tenant"]
 )
 TENANT_COMPUTE_SECONDS: Final = PlainCounter(
     "cacheadmin_tenant_compute_seconds", "Time spent on computing values, by tenant. METRICS_TENANTS.", ["tenant"]
