@@ -237,8 +237,9 @@ class CachedFunction(Cached, Generic[P, R]):
 
         Cost:    a hit 1 round trip and one MGET; a miss 3 round trips, 2 with `single_flight=False`.
         """
-        call = self._call(args, kwargs)
-        return cast(R, get_async(call) if self.is_async else get(call))
+        if self.is_async:
+            return cast(R, get_async(functools.partial(self._call, args, kwargs)))
+        return cast(R, get(self._call(args, kwargs)))
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of a call as other helpers take it. Cost: none."""
@@ -254,8 +255,14 @@ class CachedFunction(Cached, Generic[P, R]):
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute and keep the value whatever is cached. Cost: 2 round trips. Never overwrites a newer value."""
+        if self.is_async:
+            return cast(R, self._refreshed(args, kwargs))
         call = self._call(args, kwargs)
-        return cast(R, run_async(call, refreshing(call)) if self.is_async else run(call, refreshing(call)))
+        return cast(R, run(call, refreshing(call)))
+
+    async def _refreshed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        call = await sync_to_async(self._call, thread_sensitive=True)(args, kwargs)
+        return await run_async(call, refreshing(call))
 
     def warm(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Compute and keep the value if none is cached; return whether it computed. Works from plain code only."""

@@ -12,7 +12,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
-from asgiref.sync import async_to_sync, iscoroutinefunction
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.contrib.auth import get_user_model
 from django.core.cache import caches
 from django.db import connection, transaction
@@ -829,6 +829,25 @@ def test_tenants_of_concurrent_tasks_do_not_mix() -> None:
     expected = [str(n % 3 + 1) for n in range(12)]
     assert async_to_sync(act)() == expected
     assert async_to_sync(act)() == expected
+
+
+@override_settings(CACHEADMIN={"TENANCY": "cacheadmin.tenancy.SchemaTenancy"})
+def test_tenant_of_a_coroutine_is_the_one_that_the_threads_connection_is_set_to() -> None:
+    """As with django-tenants: its middleware sets the connection in the thread of the ORM, not in that of the loop."""
+
+    @cache_query_result(key_prefix="schema_of_a_coroutine")
+    async def schema() -> str:
+        return await sync_to_async(lambda: connection.schema_name)()
+
+    async def request(name: str) -> list[str]:
+        await sync_to_async(setattr)(connection, "schema_name", name)
+        try:
+            return [await schema(), await schema(), await schema.refresh()]
+        finally:
+            await sync_to_async(delattr)(connection, "schema_name")
+
+    assert async_to_sync(request)("acme") == ["acme"] * 3
+    assert async_to_sync(request)("globex") == ["globex"] * 3
 
 
 # --- transactions and tests -----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Read an entry or compute it: the miss path of the protocol, once for functions, views and template fragments."""
 
 from cacheadmin.reading.calls import Call, Options, Pace, notes
-from cacheadmin.reading.drivers import get, get_async, run, run_async
+from cacheadmin.reading.drivers import attempt_async, get, get_async, run, run_async
 from cacheadmin.reading.nesting import OutsideComputation
 from cacheadmin.reading.steps import COMPUTE, attempt, miss, refreshing
 
@@ -12,6 +12,7 @@ __all__ = [
     "OutsideComputation",
     "Pace",
     "attempt",
+    "attempt_async",
     "get",
     "get_async",
     "miss",

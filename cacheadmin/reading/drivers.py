@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -14,6 +15,7 @@ from cacheadmin.conf import replicas
 from cacheadmin.reading.calls import Call
 from cacheadmin.reading.nesting import Computation
 from cacheadmin.reading.steps import COMPUTE, Sleep, Steps, attempt, miss
+from cacheadmin.store import Found
 
 
 def run(call: Call, steps: Steps) -> Any:
@@ -86,9 +88,23 @@ def get(call: Call) -> Any:
     return run(call, miss(call, found))
 
 
-async def get_async(call: Call) -> Any:
-    """As `get`, for coroutines."""
-    found = await sync_to_async(attempt, thread_sensitive=True)(call)
+async def attempt_async(make: Callable[[], Call]) -> tuple[Call, Found | None]:
+    """
+    Make a call and read its entry, for coroutines: both in the thread of the ORM.
+
+    Whose entry it is may be known there alone: django-tenants keeps the tenant on that thread's connection.
+    """
+    return await sync_to_async(_attempted, thread_sensitive=True)(make)
+
+
+def _attempted(make: Callable[[], Call]) -> tuple[Call, Found | None]:
+    call = make()
+    return call, attempt(call)
+
+
+async def get_async(make: Callable[[], Call]) -> Any:
+    """As `get`, for coroutines; `make` is called in the thread of the ORM."""
+    call, found = await attempt_async(make)
     if found is None:
         value = _bypass(call)
         return await value if inspect.isawaitable(value) else value

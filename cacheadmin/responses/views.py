@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 
 from cacheadmin.functions import Cached, check_numbers, given_tags, made_tags, registry, timeout_ms
 from cacheadmin.keys import Entry, check_group, digest, fingerprint
-from cacheadmin.reading import Call, Options, Pace, attempt, miss, run, run_async
+from cacheadmin.reading import Call, Options, Pace, attempt, attempt_async, miss, run, run_async
 from cacheadmin.responses.kept import Kept, varies
 from cacheadmin.responses.requests import Whose, asked_for, header_value, left_a_mark, whose_request
 from cacheadmin.store import ABSENT, store
@@ -200,8 +200,7 @@ class _Read:
     async def answer_async(self) -> Any:
         """Return the response to an async view's request."""
         for _ in range(2):
-            call = self.call(self.known())
-            found = await sync_to_async(attempt, thread_sensitive=True)(call)
+            call, found = await attempt_async(lambda: self.call(self.known()))
             if found is None:
                 break
             value = found.value if found.state == "hit" else await run_async(call, miss(call, found))
