@@ -537,6 +537,14 @@ def test_a_page_looks_at_few_people_and_the_command_at_more(settings) -> None:
     assert len(found("W047", steps=20)) == 7
 
 
+def test_people_who_cannot_be_read_are_not_a_finding_of_their_own() -> None:
+    def refuse(*_):
+        raise DatabaseError("no such table: shop_user")
+
+    with connection.execute_wrapper(refuse):
+        assert found("W047") == ()
+
+
 @pytest.fixture
 def prometheus(settings):
     """`prometheus(body)` answers every query with it and is named in the settings; -> the queries it got."""

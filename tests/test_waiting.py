@@ -149,3 +149,12 @@ def test_a_site_without_redis_keeps_none():
         notes.note("default", 1, 1.0, MINUTE)
         notes.send()
     assert not notes._unsent
+
+
+def test_eight_days_of_a_database_take_little(redis):
+    notes = WaitingNotes()
+    for minute in range(120):
+        notes.note("default", 1234, 56.789, MINUTE // 3600 * 3600 + 60 * minute)
+        notes.send()
+    used = [redis.memory_usage(waiting_key(MINUTE + 3600 * hour), samples=0) for hour in (0, 1)]
+    assert max(used) * 24 * 8 < 500_000
