@@ -19,9 +19,11 @@ from django.test import override_settings
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from cacheadmin import prometheus
+from cacheadmin import outbox, prometheus
 from cacheadmin.connections import Gate, link
 from cacheadmin.exceptions import CacheAway
+from cacheadmin.invalidation import Invalidation
+from cacheadmin.outbox import delivery
 from cacheadmin.outbox.rows import Delivery, insert
 from cacheadmin.prometheus import counting, gates, metrics, names, servers
 from cacheadmin.stats import (
@@ -278,6 +280,7 @@ def test_every_metric_wears_our_prefix_and_a_base_unit():
         "cacheadmin_outbox_waiting",
         "cacheadmin_relay_lag_seconds",
         "cacheadmin_breakers_open",
+        "cacheadmin_memory_lag_seconds",
     }
 
 
@@ -296,6 +299,7 @@ def test_all_labels_together_make_at_most_500_series():
         ("server",): servers_,
         ("server", "database"): servers_,
         ("database",): 2,
+        (): 1,
     }
     ours = [one for one in vars(metrics).values() if isinstance(one, (Counter, Gauge, Histogram))]
     count = sum(sizes[one._labelnames] for one in ours if one is not metrics.READ_SECONDS)
@@ -520,6 +524,24 @@ def test_a_server_that_is_away_is_said_to_be_down(process, monkeypatch):
     monkeypatch.setattr(worker.turn, "is_mine", lambda: away("default"))
     process.look(worker)
     assert worker.has_turn  # nobody can take it: he who had it goes on
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("outbox_setting", ["off", "on_failure"])
+def test_what_waits_in_memory_alone_has_a_lag_too(outbox_setting, settings, monkeypatch):
+    settings.CACHEADMIN = settings.CACHEADMIN | {"OUTBOX": outbox_setting}
+    monkeypatch.setattr("cacheadmin.outbox.rows.own_sql.has_table", lambda *args: False)
+    target = Target("group", "sales", "12", "query")
+    assert outbox.keep(Invalidation((target,), "waiting", "code", ""))
+    try:
+        delivery._remembered[target] -= 90
+        gates.look()
+        assert 90 <= exported()["cacheadmin_memory_lag_seconds",] < 100
+        assert 90 <= outbox.pending().oldest_seconds < 100, "the same that Overview shows"
+    finally:
+        outbox.reset()
+    gates.look()
+    assert exported()["cacheadmin_memory_lag_seconds",] == 0.0
 
 
 @pytest.mark.django_db(transaction=True)

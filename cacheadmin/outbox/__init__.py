@@ -1,6 +1,6 @@
 """Invalidations that outlive a crash and an outage: written with the data, delivered after it, retried until done."""
 
-from cacheadmin.outbox.delivery import EMPTIED, after_commit, before_commit, keep, on_delivered
+from cacheadmin.outbox.delivery import EMPTIED, after_commit, before_commit, keep, on_delivered, remembered_since
 from cacheadmin.outbox.held import holding
 from cacheadmin.outbox.relay import RelayReport, dead, pending, relay_once, reset, retry_dead, wake
 from cacheadmin.outbox.reopening import drain
@@ -22,6 +22,7 @@ __all__ = [
     "on_delivered",
     "pending",
     "relay_once",
+    "remembered_since",
     "reset",
     "retry_dead",
     "wake",

@@ -1,13 +1,15 @@
-"""How many processes keep off a cache because its server did not answer them."""
+"""What each process says of itself: which caches it keeps off, and how long something waits in its memory."""
 
 from __future__ import annotations
 
 from ..connections import Gate, link
+from ..outbox import remembered_since
 from ..stats.servers import redis_aliases
-from .metrics import BREAKERS_OPEN
+from .metrics import BREAKERS_OPEN, MEMORY_LAG
 
 
 def look() -> None:
-    """Note for each alias whether this process uses it. Cost: none."""
+    """Note for each alias whether this process uses it, and how long it keeps what no database does. Cost: none."""
+    MEMORY_LAG.set(remembered_since())
     for alias in redis_aliases():
         BREAKERS_OPEN.labels(alias).set(link(alias).gate is not Gate.UP)

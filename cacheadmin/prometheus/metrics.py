@@ -135,6 +135,12 @@ BREAKERS_OPEN: Final = Gauge(
     multiprocess_mode="livesum",
 )
 
+MEMORY_LAG: Final = Gauge(
+    "cacheadmin_memory_lag_seconds",
+    "Age of the oldest invalidation that waits in a process' memory, where no row was written; 0 if none does.",
+    multiprocess_mode="livemax",
+)
+
 OF_THE_SITE: Final = (
     *(SERVER_UP, SERVER_MEMORY, SERVER_MEMORY_LIMIT, SERVER_CLIENTS, DATABASE_KEYS),
     *(OUTBOX_WAITING, RELAY_LAG),
