@@ -182,6 +182,15 @@ def test_the_page_of_a_function_says_how_it_is_called_and_who_drops_it(admin, co
     assert [value for value in drawn["charts"]["ratio"]["lines"][0]["values"] if value is not None] == [90.0]
 
 
+def test_beside_the_mean_computation_stands_the_mean_read(admin, counted) -> None:
+    assert "reading it" not in text_of(admin.get(DETAIL).content.decode())  # none was timed
+    for took_ns in (300_000, 500_000):
+        recorder.read("query", "inventory_list", str(counted[0].pk), "hit", took_ns)
+    recorder.flush()
+    words = text_of(admin.get(DETAIL).content.decode()).replace("\xa0", " ")
+    assert "Mean compute 200 ms reading it 0.4 ms" in words
+
+
 def test_its_links_lead_to_pages(admin, counted) -> None:
     html = admin.get(DETAIL).content.decode()
     urls = set(re.findall(r'<a href="([^"]*(?:invalidate|tenants)/[^"]*)"', html))

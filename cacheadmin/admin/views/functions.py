@@ -276,6 +276,8 @@ class FunctionDetail(Page):
         compute, unit = formats.parted(formats.duration(numbers.mean_compute))
         moved = formats.points(numbers.change) if numbers.change and abs(numbers.change) >= 0.0005 else ""
         sign = "▲" if numbers.change and numbers.change > 0 else "▼"
+        took = numbers.mean_read
+        read = "" if took is None else _("reading it %(time)s") % {"time": formats.duration(took)}
         return [
             Figure(
                 _("Hit ratio"),
@@ -285,7 +287,7 @@ class FunctionDetail(Page):
             ),
             Figure(_("Requests"), a_minute(numbers.requests), _("/min")),
             Figure(_("Misses"), a_minute(numbers.misses), _("/min")),
-            Figure(_("Mean compute"), compute, unit),
+            Figure(_("Mean compute"), compute, unit, note=read),
             Figure(_("Cost a minute"), cost, cost_unit),
             Figure(_("Saved an hour"), saved, saved_unit, level="bad" if gained is not None and gained < 0 else ""),
             Figure(
