@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.test import override_settings
 
+from cacheadmin.admin import verdict
 from cacheadmin.admin.series import invalidations
 from cacheadmin.conf import config
 from cacheadmin.connections import link
@@ -121,6 +122,8 @@ def test_the_charts_have_what_waited_and_for_how_long_and_a_gap_where_nobody_loo
     chart = invalidations(points)
     assert [line.label for line in chart.lines] == ["invalidations", "waiting", "lag, s"]
     assert [cells[1:] for _at, cells in chart.rows][:4] == [["0", "0"], ["10", "118"], ["6", "58"], ["0", "0"]]
+    notes = {figure.label: figure.note for figure in verdict.strip(overview(RANGES["15m"]), has_server=True)}
+    assert notes["Waiting"].replace("\xa0", " ") == "lag up to 1 min 58 s"
     bound = overview(RANGES["15m"], tenants=["12"])
     assert {*bound.series.waiting, *bound.series.lag_seconds} == {None}  # others' invalidations are not his
     assert [line.label for line in invalidations(bound.series).lines] == ["invalidations"]

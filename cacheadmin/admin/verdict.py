@@ -142,11 +142,9 @@ def strip(found: overview.Overview, *, has_server: bool) -> list[Figure]:
     if not has_server:
         return made
     lag = _("lag %(time)s") % {"time": formats.duration(now.lag_seconds)} if now.lag_seconds else ""
-    made.append(
-        Figure(
-            _("Waiting"), formats.number(now.waiting), note=lag or _("none waits"), level="bad" if now.waiting else ""
-        )
-    )
+    before = _("lag up to %(time)s") % {"time": formats.duration(now.lag_most_seconds)} if now.waited_most else ""
+    note = lag or before or _("none waits")
+    made.append(Figure(_("Waiting"), formats.number(now.waiting), note=note, level="bad" if now.waiting else ""))
     value, _space, unit = formats.size(now.used_bytes).replace("\xa0", " ").partition(" ")
     notes_on_memory = [] if now.evicted is None else [_("%(n)s evicted") % {"n": formats.compact(now.evicted)}]
     if now.limit_bytes and now.used_bytes is not None:
