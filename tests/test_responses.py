@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -31,6 +32,7 @@ from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
 from django.utils import timezone, translation
 from django.utils.decorators import method_decorator
+from django.utils.functional import SimpleLazyObject, empty
 from django.utils.timezone import localtime
 from django.utils.translation import gettext
 from django.views import View
@@ -61,6 +63,14 @@ def request(url: str = "/products/", method: str = "GET", *, by: object = None, 
     made = RequestFactory().generic(method, url, headers={k.replace("_", "-"): v for k, v in headers.items()})
     made.user = user() if by is None else by
     return made
+
+
+class _Visitor(AnonymousUser):
+    tenant_id = 7
+
+
+VISITOR = _Visitor()
+"""Somebody who is not logged in, at the shop of tenant 7."""
 
 
 class Counting:
@@ -340,6 +350,122 @@ def test_arguments_that_the_path_does_not_tell_are_apart() -> None:
     assert len(set(seen)) == len(calls) == len(given)
     assert part(request("/of/a/converter/"), user()).content == part(request("/of/a/converter/"), user()).content
     assert len(calls) == len(given) + 1
+
+
+def test_rows_that_somebody_around_the_view_has_chosen_are_apart() -> None:
+    @cache_api_response(timeout=60)
+    def stock(request, branch):
+        return HttpResponse(branch.name)
+
+    branches = [Branch(pk=pk, name=f"branch {pk}") for pk in (1, 2)]
+    for _ in range(2):
+        assert [stock(request(), branch).content for branch in branches] == [b"branch 1", b"branch 2"]
+        assert [stock(request(), branch=branch).content for branch in branches] == [b"branch 1", b"branch 2"]
+
+
+def with_session(by: object, **content: object):
+    made = request(by=by)
+    made.session = SessionStore()
+    made.session.update(content)
+    made.session.modified = made.session.accessed = False
+    return made
+
+
+def test_views_that_read_the_session_tell_visitors_apart_by_what_is_in_it() -> None:
+    calls: list[object] = []
+
+    @cache_api_response(timeout=60, x_cache=True)
+    def basket(request):
+        calls.append(request)
+        return JsonResponse({"basket": request.session.get("basket")})
+
+    answers = [
+        [basket(with_session(VISITOR, basket=things)) for things in (["ring"], ["chain"], None, ["ring"])]
+        for _ in range(3)
+    ]
+    expected = [{"basket": things} for things in (["ring"], ["chain"], None, ["ring"])]
+    assert [[json.loads(answer.content) for answer in row] for row in answers] == [expected] * 3
+    assert [answer["X-Cache"] for answer in answers[2]] == ["HIT"] * 4
+    assert len(calls) <= 5, "once each, and once to learn what it reads"
+
+
+def test_session_that_only_a_template_reads_counts_too() -> None:
+    template = engines["django"].from_string("{{ request.session.basket }}")
+
+    @cache_api_response(timeout=60)
+    def page(request):
+        return TemplateResponse(request, template, {"request": request})
+
+    for _ in range(3):
+        for things in ("ring", "chain"):
+            made = with_session(VISITOR, basket=things)
+            assert page(made).content == things.encode()
+            assert made.session.accessed, "the session's middleware has to add `Vary: Cookie`"
+
+
+def test_async_views_that_read_the_session_tell_visitors_apart_too() -> None:
+    @cache_api_response(timeout=60)
+    async def basket(request):
+        await asyncio.sleep(0)
+        return JsonResponse({"basket": request.session.get("basket")})
+
+    for _ in range(3):
+        for things in (["ring"], ["chain"]):
+            answer = async_to_sync(basket)(with_session(VISITOR, basket=things))
+            assert json.loads(answer.content) == {"basket": things}
+
+
+def test_session_with_objects_is_its_visitors_alone() -> None:
+    @cache_api_response(timeout=60)
+    def view(request):
+        return HttpResponse(request.session["it"].mark)
+
+    for _ in range(3):
+        for mark in "ab":
+            made = with_session(VISITOR)
+            made.session["it"] = SimpleNamespace(mark=mark)
+            made.session.modified = False
+            assert view(made).content == mark.encode()
+
+
+def test_session_that_the_view_does_not_read_tells_nobody_apart() -> None:
+    counting = Counting()
+    view = counting.cached()
+    for things in ("ring", "chain"):
+        view(with_session(VISITOR, basket=things))
+    assert counting.calls == 1
+
+
+def test_user_number_zero_is_somebody() -> None:
+    @cache_api_response(timeout=60)
+    def view(request):
+        return HttpResponse(str(request.user.pk))
+
+    assert [view(request(by=who)).content for who in (user(0), VISITOR, user(0))] == [b"0", b"None", b"0"]
+
+
+def test_page_with_a_nonce_is_its_visitors_alone() -> None:
+    """A hit would not ask for one: the response's policy would not name it, and its scripts would not run."""
+
+    class LazyNonce(SimpleLazyObject):  # Django 6.0's
+        def __bool__(self) -> bool:
+            return self._wrapped is not empty
+
+    nonces = count()
+
+    @cache_api_response(timeout=60)
+    def view(request):
+        return HttpResponse(f"<script nonce={request._csp_nonce}>" if request.GET else "no script")
+
+    def visit(url: str) -> bytes:
+        made = request(url)
+        made._csp_nonce = LazyNonce(lambda: str(next(nonces)))
+        return view(made).content
+
+    assert visit("/?script=1") != visit("/?script=1")
+    calls = next(nonces)
+    assert visit("/") == visit("/")
+    assert next(nonces) == calls + 1
 
 
 def test_order_of_the_query_does_not_matter() -> None:

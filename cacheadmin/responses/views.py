@@ -14,7 +14,16 @@ from cacheadmin.functions import Cached, check_numbers, given_tags, made_tags, r
 from cacheadmin.keys import Entry, check_group, digest, fingerprint
 from cacheadmin.reading import Call, Options, Pace, attempt, attempt_async, miss, run, run_async
 from cacheadmin.responses.kept import Kept, varies
-from cacheadmin.responses.requests import Whose, asked_for, header_value, left_a_mark, whose_request
+from cacheadmin.responses.requests import (
+    SESSION,
+    SessionReads,
+    Whose,
+    asked_for,
+    header_value,
+    left_a_mark,
+    share_user,
+    whose_request,
+)
 from cacheadmin.store import ABSENT, store
 
 SAFE_METHODS: Final = ("GET", "HEAD")
@@ -119,6 +128,7 @@ class _Read:
         """What the view returned; ABSENT if it was not called."""
         self.asked: tuple[str, ...] = ()
         """The headers on which the entry that was asked for varies."""
+        self.session = SessionReads(request)
 
     def call(self, headers: tuple[str, ...]) -> Call:
         view, parts = self.view, asked_for(self.request, self.args, self.kwargs)
@@ -144,30 +154,43 @@ class _Read:
         return made_tags(tags(self.request) if callable(tags) else tags, self.view.name)
 
     def compute(self) -> Any:
-        self.response = self.view.function(*self.args, **self.kwargs)
-        return self.settle_async(self.response) if self.view.is_async else self.settle()
+        if self.view.is_async:
+            return self.compute_async()
+        with self.session:
+            self.response = self.view.function(*self.args, **self.kwargs)
+        return self.settle()
 
-    async def settle_async(self, response: Any) -> Any:
-        self.response = await response
+    async def compute_async(self) -> Any:
+        share_user(self.request)
+        with self.session:
+            self.response = await self.view.function(*self.args, **self.kwargs)
         return self.settle()
 
     def settle(self) -> Any:
         """Return what to store: the response's parts, or which headers it varies on if that is news."""
-        view, kept = self.view, Kept.of(self.response)
+        view = self.view
+        with self.session:
+            kept = Kept.of(self.response)  # may render a template
         if kept is None or (self.response is None and not view.cache_none) or left_a_mark(self.request):
             return ABSENT
         if view.condition is not None and not view.condition(self.response):
             return ABSENT
-        headers = varies(self.response) if isinstance(self.response, HttpResponseBase) else ()
-        if headers != self.asked:
+        if (headers := self.varied()) != self.asked:
             return {"kind": "vary", "headers": list(headers)}
         return kept
+
+    def varied(self) -> tuple[str, ...]:
+        """Return what the response varies on: its headers, and the session, if that was read to make it."""
+        headers = varies(self.response) if isinstance(self.response, HttpResponseBase) else ()
+        return (*headers, SESSION) if self.session.any and self.view.vary_on_user else headers
 
     def known(self) -> tuple[str, ...]:
         self.asked = self.view._vary.get(self.request.path, ())
         return self.asked
 
     def learn(self, headers: Iterable[str]) -> None:
+        if self.view._vary.get(self.request.path, ()) == tuple(headers):
+            return
         if len(self.view._vary) > 10_000:
             self.view._vary.clear()
         self.view._vary[self.request.path] = tuple(headers)
@@ -176,8 +199,7 @@ class _Read:
         """Return the response for what was computed here, waited for, or cached."""
         if self.response is ABSENT:
             return self._marked(Kept.again(value), "HIT")
-        if isinstance(self.response, HttpResponseBase):
-            self.learn(varies(self.response))
+        self.learn(self.varied())
         return self._marked(self.response, "MISS")
 
     def _marked(self, response: Any, how: str) -> Any:
