@@ -202,6 +202,18 @@ def test_the_board_can_be_imported_anywhere():
     assert max(x for x, _ in cells) == 23
 
 
+def test_promtool_finds_no_fault_with_what_is_exported(site, require):
+    """Names with base units, `_total` for counters and for nothing else, a help and a type for each."""
+    with urlopen(f"{site.url}metrics", timeout=10) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if "cacheadmin_" in line]
+    assert len(lines) > 100
+    program = Path(require("prometheus")).with_name("promtool")
+    done = subprocess.run(
+        [program, "check", "metrics"], input="\n".join(lines) + "\n", capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 def test_the_servers_are_exported_once_by_two_workers(site):
     for metric in ("cacheadmin_server_up", "cacheadmin_server_memory_bytes", "cacheadmin_relay_lag_seconds"):
         assert len(site.prometheus.query(metric)) == 1, metric
