@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
@@ -66,6 +67,13 @@ class Arguments:
         filled = self.signature.bind(*args, **kwargs)
         filled.apply_defaults()
         return dict(filled.arguments)
+
+    def given(self, bound: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return what `bound` was made of, as another callable of the same parameters is called."""
+        if self._is_plain and not self._only_positional:
+            return (), dict(bound)
+        call = inspect.BoundArguments(self.signature, OrderedDict(bound))
+        return call.args, call.kwargs
 
     def name(self, bound: Mapping[str, Any], without: str | None = None) -> str:
         """

@@ -40,6 +40,7 @@ class TenantMiddleware:
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         site = tenancy()
         tenant = await sync_to_async(site.from_request, thread_sensitive=True)(request)
-        with site.activate(tenant):
+        activation = await sync_to_async(site.activate, thread_sensitive=True)(tenant)  # may ask the database
+        with activation:
             response = self.get_response(request)
             return response if isinstance(response, HttpResponseBase) else await response

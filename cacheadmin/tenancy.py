@@ -243,15 +243,12 @@ class ScopesTenancy(ForeignKeyTenancy):
         value = import_string("django_scopes.get_scope")().get(self.dimension)
         return None if value is None else tenant_text(value)
 
-    @contextmanager
-    def _scoped(self, tenant: str) -> Iterator[None]:
-        row = apps.get_model(self.model)._base_manager.get(pk=tenant)
-        with import_string("django_scopes.scope")(**{self.dimension: row}):
-            yield
-
     def activate(self, tenant: Any) -> AbstractContextManager[None]:
-        """Enter `scope(tenant=…)` for a `with` block; for None nothing. Cost: one query."""
-        return nullcontext() if tenant is None else self._scoped(tenant_text(tenant))
+        """Enter `scope(tenant=…)` for a `with` block; for None nothing. Cost: one query, before the block."""
+        if tenant is None:
+            return nullcontext()
+        row = apps.get_model(self.model)._base_manager.get(pk=tenant_text(tenant))
+        return import_string("django_scopes.scope")(**{self.dimension: row})
 
 
 @cache

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 
+import cacheadmin.tenancy
 from cacheadmin import cache_query_result
 from cacheadmin.middleware import TenantMiddleware
-from cacheadmin.tenancy import tenancy
+from cacheadmin.tenancy import ScopesTenancy, tenancy
+from shop.models import Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -88,6 +93,40 @@ def test_functions_that_ask_the_context_belong_to_the_requests_tenant() -> None:
     middleware = TenantMiddleware(lambda _: HttpResponse(of_context()))
     assert [middleware(request(t)).content for t in (7, 8, 7, 8)] == [b"7", b"8", b"7", b"8"]
     assert calls == ["7", "8"]
+
+
+class Scopes(ScopesTenancy):
+    """As with django-scopes, which wants the row of the tenant."""
+
+    model = "shop.Tenant"
+    scope: ClassVar[dict[str, Any]] = {}
+
+    def from_request(self, request):
+        return str(request.user.tenant_id)
+
+
+@pytest.mark.django_db(transaction=True)
+@override_settings(CACHEADMIN={"TENANCY": "test_middleware.Scopes"})
+def test_tenancy_that_asks_the_database_is_asked_outside_of_the_event_loop(monkeypatch) -> None:
+    @contextmanager
+    def scope(**values: Any) -> Iterator[None]:
+        Scopes.scope.update(values)
+        yield
+        Scopes.scope.clear()
+
+    def find(path: str) -> Any:
+        return {"django_scopes.scope": scope, "django_scopes.get_scope": lambda: Scopes.scope}.get(path) or known(path)
+
+    known = cacheadmin.tenancy.import_string
+    monkeypatch.setattr(cacheadmin.tenancy, "import_string", find)
+    tenancy.cache_clear()
+    shop = Tenant.objects.create(name="Ruby")
+
+    async def view(_: object) -> HttpResponse:
+        return HttpResponse(str(tenancy().current()))
+
+    assert async_to_sync(TenantMiddleware(view))(request(shop.pk)).content == str(shop.pk).encode()
+    assert Scopes.scope == {}
 
 
 @override_settings(CACHEADMIN={"TENANCY": "cacheadmin.tenancy.SchemaTenancy"})
