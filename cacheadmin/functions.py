@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from . import invalidation
+from . import invalidation, transactions
 from .arguments import Arguments
 from .conf import cache_settings
 from .exceptions import CacheAway, InvalidKey, InvalidTenant
@@ -204,7 +204,8 @@ class CachedFunction(Cached, Generic[P, R]):
 
     def _tags_of(self, bound: Mapping[str, Any]) -> tuple[str, ...]:
         if callable(self.tags):
-            return made_tags(self.tags(**bound), self.name)
+            args, kwargs = self.arguments.given(bound)
+            return made_tags(self.tags(*args, **kwargs), self.name)
         return made_tags((tag.format(**bound) for tag in self.tags), self.name)
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
@@ -247,7 +248,13 @@ class CachedFunction(Cached, Generic[P, R]):
         return logical(entry.group.place.tenant, self.group, entry.member)
 
     def peek(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Return the cached value, or ABSENT; never computes, counts nothing. Cost: 1 round trip."""
+        """
+        Return the cached value, or ABSENT, also in a transaction that has written; never computes, counts nothing.
+
+        Cost:    1 round trip.
+        """
+        if not transactions.may_read():
+            return ABSENT
         try:
             return store(self.alias).read(self.entry(*args, **kwargs)).value
         except CacheAway:

@@ -340,7 +340,7 @@ def canonical(value: Any) -> bytes:
     if isinstance(value, (set, frozenset)):
         return _framed(b"S", *sorted(map(canonical, value)))
     if isinstance(value, MultiValueDict):
-        value = dict(value.lists())
+        return _framed(b"q", canonical(dict(value.lists())))
     if isinstance(value, Mapping):
         pairs = sorted((canonical(k), canonical(v)) for k, v in value.items())
         return _framed(b"m", *(part for pair in pairs for part in pair))

@@ -30,11 +30,11 @@ class ScopedKeys:
 
     def entry(self, key: str, version: int | None = None) -> Entry | None:
         """Return the entry of a caller's key, None if the key has no scope. `version`: if not the alias' own."""
+        if key.startswith("template.cache.") and (fragment := stock_fragment(key)):
+            place = self.store.place(tenancy().current())  # Django's key shows no tenant
+            return Entry(place.group(fragment[0]), member(fragment[1], version))
         scoped = split(key)
         if scoped is None:
-            if key.startswith("template.cache.") and (fragment := stock_fragment(key)):
-                place = self.store.place(tenancy().current())  # Django's key shows no tenant
-                return Entry(place.group(fragment[0]), member(fragment[1], version))
             return None
         return Entry(self.store.place(scoped.tenant).group(scoped.group), member(scoped.rest, version))
 
@@ -44,7 +44,7 @@ class ScopedKeys:
         if not is_own_version:
             kind: Kind = "group" if group else "tenant"
             return Target(kind, group, place.tenant, self.store.alias)
-        if split(key) is None and (fragment := stock_fragment(key)):
+        if fragment := stock_fragment(key):
             return Target("key", logical(None, *fragment), place.tenant, self.store.alias)
         return of_key(key, self.store.alias)
 

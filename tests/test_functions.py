@@ -515,6 +515,23 @@ def test_tags_are_formats_over_the_arguments_or_made_by_a_callable() -> None:
         assert f(1, 2) != other
 
 
+def test_callable_for_tags_is_called_as_the_function_is() -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def of_branches(tenant_id, /, *branches, currency="EUR", **more):
+        asked.append((tenant_id, branches, currency, more))
+        return [f"branch:{branch}" for branch in branches]
+
+    @cache_tenant_query(key_prefix="of_branches", tags=of_branches)
+    def stock(tenant_id, /, *branches, currency="EUR", **more):
+        return time.monotonic_ns()
+
+    before = stock(1, 5, 6, year=2024)
+    assert asked == [(1, (5, 6), "EUR", {"year": 2024})]
+    invalidate_tags(1, "branch:6")
+    assert stock(1, 5, 6, year=2024) != before
+
+
 def test_one_text_as_tags_is_one_tag() -> None:
     @cache_query_result(tags="inventory")
     def f() -> int:
@@ -867,6 +884,18 @@ def test_block_that_has_written_reads_its_own_writes_and_fills_nothing(shop: Ten
         assert cached.refresh(shop.pk) == ["One", "Two"]
         assert cached.warm(shop.pk) in (True, False)
     assert cached(shop.pk) == ["One", "Two"]
+
+
+def test_peek_in_a_block_that_has_written_shows_nothing_that_may_be_older(shop: Tenant) -> None:
+    @cache_tenant_query(key_prefix="peeked")
+    def name(tenant_id: int) -> str:
+        return Tenant.objects.get(pk=tenant_id).name
+
+    before = name(shop.pk)
+    with transaction.atomic():
+        assert name.peek(shop.pk) == before
+        Tenant.objects.filter(pk=shop.pk).update(name="renamed")
+        assert name.peek(shop.pk) is ABSENT
 
 
 def test_rollback_leaves_nothing_of_the_transaction_in_the_cache(shop: Tenant) -> None:

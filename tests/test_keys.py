@@ -404,6 +404,7 @@ def test_what_django_hands_to_views_and_forms_has_a_stable_value() -> None:
     query = QueryDict("b=2&a=1&a=3")
     assert canonical(query) == canonical(MultiValueDict({"a": ["1", "3"], "b": ["2"]}))
     assert canonical(query) != canonical(QueryDict("b=2&a=3&a=1"))
+    assert canonical(query) != canonical({"a": ["1", "3"], "b": ["2"]}), "it answers with the last one, a dict with all"
 
 
 @pytest.mark.parametrize("value", [object(), SimpleNamespace(), len, (n for n in ()), type, range(3), [object()]])

@@ -16,6 +16,7 @@ from cacheadmin import (
     memory,
 )
 from cacheadmin.memory import hits
+from cacheadmin.store import RedisStore
 from shop.models import Category, Tenant
 
 computed = []
@@ -109,6 +110,20 @@ INVALIDATIONS = {
     "delete": deleted_key,
     "set": set_key,
 }
+
+
+@pytest.mark.django_db
+def test_what_another_task_of_the_request_reads_while_it_invalidates_is_not_kept(request_, monkeypatch) -> None:
+    before = listed(1)
+    drop_many = RedisStore.drop_many
+
+    def overtaken(self, drops):
+        assert listed(1) == before
+        return drop_many(self, drops)
+
+    monkeypatch.setattr(RedisStore, "drop_many", overtaken)
+    invalidate_tenant_cache(1)
+    assert listed(1) != before
 
 
 @pytest.mark.django_db

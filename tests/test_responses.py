@@ -40,6 +40,7 @@ from rest_framework.decorators import api_view
 from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer, JSONRenderer
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
+from rest_framework.versioning import AcceptHeaderVersioning
 from rest_framework.views import APIView
 
 from cacheadmin import cache_api_response, invalidate_cache, invalidate_tags, invalidate_tenant_cache
@@ -713,6 +714,21 @@ def test_method_of_a_rest_framework_view_is_cached_before_it_is_rendered() -> No
     html = view(drf_request("text/html"))
     assert html["X-Cache"] == "HIT"
     assert html.accepted_renderer.format == "api"
+
+
+def test_versions_that_a_header_asks_for_are_apart() -> None:
+    class Priced(Stock):
+        versioning_class = AcceptHeaderVersioning
+
+        @cache_api_response(timeout=60, x_cache=True, key_prefix="drf_versions")
+        def get(self, request):
+            return Response({"version": request.version})
+
+    view = Priced.as_view()
+    for _ in range(2):
+        answers = [view(drf_request(f"application/json; version={n}")) for n in ("1.0", "2.0")]
+        assert [answer.data["version"] for answer in answers] == ["1.0", "2.0"]
+    assert [answer["X-Cache"] for answer in answers] == ["HIT", "HIT"]
 
 
 def test_whole_rest_framework_view_is_cached_as_it_was_rendered() -> None:

@@ -179,6 +179,19 @@ def test_djangos_key_finds_djangos_fragment() -> None:
     assert caches["default"].get(key) is None, "outside, nobody is active: shared data"
 
 
+def test_djangos_fragment_whose_name_holds_a_colon_is_the_active_tenants_too() -> None:
+    page = Page(DJANGOS + "{% cache 600 side:top using='query' %}{{ n }}{% endcache %}")
+    for _ in range(2):
+        shown = []
+        for tenant in (7, 8):
+            with tenancy().activate(tenant):
+                shown.append(page())
+        assert shown == ["1", "2"]
+    assert invalidate_tenant_cache(7, "side:top").is_done
+    with tenancy().activate(7):
+        assert page() == "3"
+
+
 def test_ours_and_djangos_never_serve_each_other() -> None:
     ours = Page(OURS + "{% cache 600 side 1 %}ours{% endcache %}")
     djangos = Page(DJANGOS + "{% cache 600 side 1 %}djangos{% endcache %}")

@@ -196,6 +196,17 @@ class TestAlone:
             transaction.set_autocommit(True)
         assert len(ends.after) == 1
 
+    def test_autocommit_that_commits_what_was_open_delivers_it(self, ends):
+        """SQLite's driver commits then; Django's `commit` is not called."""
+        transaction.set_autocommit(False)
+        try:
+            assert ask("committed by the driver")
+            Tenant.objects.create(name="written")
+        finally:
+            transaction.set_autocommit(True)
+        assert [targets for targets, *_ in ends.after] == [["committed by the driver"]]
+        assert Tenant.objects.filter(name="written").exists()
+
     def test_atomic_in_manual_mode_waits_for_the_manual_commit(self, ends):
         transaction.set_autocommit(False)
         try:

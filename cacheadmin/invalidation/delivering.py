@@ -78,6 +78,7 @@ def deliver(
     except CacheAway as failure:
         error = str(failure)
         logger.warning("An invalidation was not delivered: %s", error)
+    memory.forget_hits()  # another task of this request may have read meanwhile
     result = Invalidation(
         targets=targets,
         state="failed" if error else "done",

@@ -52,6 +52,8 @@ def asked_for(request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> d
     }
     if query := sorted(request.GET.lists()):
         parts["query"] = query
+    if version := getattr(request, "version", None):  # REST framework's, which a header may say
+        parts["version"] = str(version)
     if given := _given(request, args, kwargs):
         parts["given"] = given
     return parts

@@ -109,9 +109,15 @@ def _forget(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
 
 def _set_autocommit(original: Callable[..., Any], self: BaseDatabaseWrapper, *args: Any, **kwargs: Any) -> Any:
     try:
-        return original(self, *args, **kwargs)
+        result = original(self, *args, **kwargs)
     finally:
         note_autocommit(self)
+    state: State | None = getattr(self, ATTRIBUTE, None)
+    if state is not None and state.pending and not state.exiting and self.autocommit and not self.in_atomic_block:
+        taken = state.pending  # SQLite and MySQL have committed what was open, without a commit of Django's
+        state.forget()
+        _deliver(taken, None)
+    return result
 
 
 def _run_and_clear_commit_hooks(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
