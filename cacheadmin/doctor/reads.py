@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,7 +12,7 @@ from django.utils.translation import gettext_lazy
 from cacheadmin.stats import INDEX, MISS_REASONS
 from cacheadmin.stats.history import Group, Numbers
 
-from .facts import Facts
+from .facts import HOUR, Facts
 from .registry import Finding, check
 
 READS: Final = 200
@@ -38,7 +39,9 @@ def _where(group: Group) -> str:
 @check("W044", gettext_lazy("What is cached is found by its readers."))
 def reads_hit(facts: Facts) -> Iterator[Finding]:
     """Report groups that were read often in 24 hours and hardly ever found, and why their reads missed."""
-    for group, numbers in sorted(facts.counted.by_group.items()) if facts.counted else ():
+    if facts.counted is None or not 0 < facts.counted.born <= time.time() - HOUR:
+        return  # a cache that has only just begun is cold
+    for group, numbers in sorted(facts.counted.by_group.items()):
         misses, hits = _of(numbers, "miss"), _of(numbers, "hit", "stale")
         if hits + misses < READS or hits >= SELDOM * (hits + misses):
             continue
