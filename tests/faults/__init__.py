@@ -4,6 +4,7 @@ Faults on purpose: each scenario breaks something and counts what a reader would
     PYTHONPATH=tests python -m faults stale_set --count 10000 --seed 1
     PYTHONPATH=tests python -m faults key_loss --without widening
     PYTHONPATH=tests python -m faults race --database postgres
+    PYTHONPATH=tests python -m faults all --short
 
 A scenario is red when it counts a violation. `--without` takes one safety mechanism away, patched from here: a scenario
 that stays green without the mechanism that it is meant to watch proves nothing.

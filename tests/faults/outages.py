@@ -190,6 +190,7 @@ def outage(asked: Asked) -> Outcome:
     outages = int(outcome.figures["outages"])
     judge_reads(outcome, "away", [read for mode in MODES if mode != "full" for read in added[mode]], outages, sleeper)
     judge_reads(outcome, "hung", added["hung"], outages, sleeper)
+    outcome.figures["longest_stall_ms"] = round(sleeper.longest_ms())
     judge_lag(outcome, lags, outages)
     note_done(outcome, marked)
     return outcome
