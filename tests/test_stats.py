@@ -515,9 +515,11 @@ def test_what_waits_is_bounded_and_its_sum_exact(clock, monkeypatch):
     monkeypatch.setattr(sending, "WAITING_CELLS", 5)
     waiting = Delta()
     for tenant in range(20):
-        sending.merge(waiting, Delta(counts={("default", "sales", str(tenant)): numbers(hit=1)}))
-    assert len(waiting.counts) == 6
+        cell = ("default", "sales", str(tenant))
+        sending.merge(waiting, Delta(counts={cell: numbers(hit=1)}, times={cell: [1, 300]}))
+    assert len(waiting.counts) == len(waiting.times) == 6
     assert waiting.counts["default", OTHER, OTHER] == numbers(hit=15)
+    assert waiting.times["default", OTHER, OTHER] == [15, 15 * 300]
 
 
 def test_a_site_without_redis_counts_for_its_sinks_only(deltas, round_trips):

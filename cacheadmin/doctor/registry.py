@@ -123,8 +123,9 @@ def examine(chosen: Iterable[Check] | None = None, facts: Facts | None = None) -
     """
     Run checks now, all of them by default.
 
-    Cost:    what their `facts` cost: two round trips a database and one for the counters, one query a database. Once
-             the time of the facts is used up no further check begins, and the one under way ends with what it has.
+    Cost:    what their `facts` cost: two round trips a database and one for the counters, one query a database and one
+             for people, one HTTP request where PROMETHEUS_URL is set. Once the time of the facts is used up no further
+             check begins, and the one under way ends with what it has.
     Returns: the findings, worst first. A check that fails is a finding: nothing is raised.
     """
     facts = Facts() if facts is None else facts
