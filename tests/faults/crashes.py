@@ -73,6 +73,13 @@ def in_a_transaction(tenant: int) -> None:
         by_update(tenant)
 
 
+SLOW_SELECT = (
+    "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 20000) "
+    "SELECT max(n) FROM counted"
+)
+"""Some milliseconds, as PostgreSQL's sleep: who reads meanwhile may store what is about to be old."""
+
+
 def on_its_own(tenant: int) -> None:
     """Write by code of the database that commits by itself, so that it cannot be given a transaction."""
     update = f"UPDATE faults_row SET version = version + 1 WHERE tenant = {tenant:d};"
@@ -81,7 +88,7 @@ def on_its_own(tenant: int) -> None:
             sleep = "PERFORM pg_sleep(0.005);"
             cursor.execute(f"DO $$ BEGIN {sleep} {update} COMMIT; {sleep} END $$")
         else:
-            cursor.executescript(update)
+            cursor.executescript(f"{SLOW_SELECT}; {update}")
 
 
 WRITES = (by_save, by_update, by_sql, with_rows, in_a_transaction, on_its_own)
