@@ -12,13 +12,13 @@ import os
 import sys
 import threading
 import time
-import weakref
 from bisect import bisect_left
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from ..conf import config
-from .counts import EVENTS, INDEX, LATENCY_BOUNDS_US, OTHER, TIMES, Cell, Delta, Dropped, Mark, Sink
+from .counts import EVENTS, INDEX, LATENCY_BOUNDS_US, OTHER, TIMES, Cell, Delta, Mark, Sink
+from .shards import Owner, Shard, take_counts
 
 logger = logging.getLogger("cacheadmin")
 
@@ -38,9 +38,6 @@ _TIMED, _READ_US = range(len(EVENTS), len(EVENTS) + len(TIMES))
 _FILLED, _FILLED_BYTES, _DROPPED = INDEX["filled"], INDEX["filled_bytes"], INDEX["dropped"]
 
 
-_K = TypeVar("_K")
-
-
 class Keeper(Protocol):
     """Where the counts of all processes come together."""
 
@@ -57,35 +54,10 @@ class Keeper(Protocol):
         ...
 
 
-class _Shard:
-    """The counts of one thread, which alone writes to them. They only grow; who flushes remembers what it has seen."""
-
-    __slots__ = (
-        *("born", "counts", "dropped", "freed", "owner", "seen", "seen_dropped", "seen_freed", "seen_sources"),
-        "sources",
-    )
-
-    def __init__(self, born: int, owner: object) -> None:
-        self.born = born
-        self.owner = weakref.ref(owner)
-        self.counts: dict[Cell | str, list[int]] = {}
-        self.seen: dict[Cell | str, list[int]] = {}
-        self.dropped: dict[Dropped, int] = {}
-        self.seen_dropped: dict[Dropped, int] = {}
-        self.sources: dict[tuple[str, str], int] = {}
-        self.seen_sources: dict[tuple[str, str], int] = {}
-        self.freed: dict[str, int] = {}
-        self.seen_freed: dict[str, int] = {}
-
-
-class _Owner:
-    """Held by nothing but its thread's local storage, so that its death says that the thread has ended."""
-
-
 class _Local(threading.local):
-    shard: _Shard
+    shard: Shard
     counts: dict[Cell | str, list[int]]
-    owner: _Owner
+    owner: Owner
 
 
 class Recorder:
@@ -118,7 +90,7 @@ class Recorder:
         self._lock = threading.RLock()
         self._starting = threading.Lock()
         self._local = _Local()
-        self._shards: list[_Shard] = []
+        self._shards: list[Shard] = []
         self._marks: list[Mark] = []
         self._window = 0
         self._thread: threading.Thread | None = None
@@ -235,10 +207,10 @@ class Recorder:
             cell = (cell[0], OTHER, OTHER)
         return shard.counts.setdefault(cell, [0] * (len(EVENTS) + len(TIMES)))
 
-    def _new_shard(self) -> _Shard:
+    def _new_shard(self) -> Shard:
         """Give this thread an empty shard; a full one is left to the next flush, which then forgets it."""
-        owner = _Owner()
-        shard = _Shard(self._window, owner)
+        owner = Owner()
+        shard = Shard(self._window, owner)
         self._shards.append(shard)
         with self._starting:  # not the lock of a flush: that one may be waiting for Redis
             if self._thread is None:
@@ -328,7 +300,7 @@ class Recorder:
         delta.marks, self._marks[:taken] = self._marks[:taken], []
         for shard in list(self._shards):
             has_ended = shard.owner() is None  # asked before its numbers are read
-            _take_counts(shard, delta)
+            take_counts(shard, delta)
             if has_ended:
                 self._shards.remove(shard)
         return delta
@@ -340,39 +312,6 @@ class Recorder:
             if self.keeper is not None:
                 self.keeper.reset()
         self._start()
-
-
-def _take_counts(shard: _Shard, delta: Delta) -> None:
-    # dict.copy() is one step under the GIL, and list(dict.items()) is not: it makes pairs, hence room for the garbage
-    # collector, whose finalizers let the owner go on adding cells.
-    for cell, numbers in shard.counts.copy().items():
-        now = numbers.copy()
-        before = shard.seen.get(cell)
-        if now == before or (before is None and not any(now)):
-            continue
-        shard.seen[cell] = now
-        added = now if before is None else [a - b for a, b in zip(now, before, strict=True)]
-        if isinstance(cell, str):
-            _add(delta.latency, cell, added)
-        else:
-            _add(delta.counts, cell, added[:_TIMED])
-            if any(added[_TIMED:]):
-                _add(delta.times, cell, added[_TIMED:])
-    _take_numbers(shard.dropped, shard.seen_dropped, delta.dropped)
-    _take_numbers(shard.sources, shard.seen_sources, delta.sources)
-    _take_numbers(shard.freed, shard.seen_freed, delta.freed)
-
-
-def _take_numbers(counted: dict[_K, int], seen: dict[_K, int], into: dict[_K, int]) -> None:
-    for kind, count in counted.copy().items():
-        if added := count - seen.get(kind, 0):
-            seen[kind] = count
-            into[kind] = into.get(kind, 0) + added
-
-
-def _add(into: dict[_K, list[int]], key: _K, numbers: list[int]) -> None:
-    known = into.get(key)
-    into[key] = numbers if known is None else [a + b for a, b in zip(known, numbers, strict=True)]
 
 
 recorder: Final = Recorder()
