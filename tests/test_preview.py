@@ -583,6 +583,11 @@ def test_hostile_values_take_a_fraction_of_a_second(name):
     )
 
 
+@pytest.mark.parametrize("name", ["JSON nested 100,000 deep", "JSON nested and closed"])
+def test_no_more_levels_are_read_than_anybody_could_look_at(name):
+    assert calls_to_inspect(HOSTILE[name]) < 80_000  # several times as many, if all were
+
+
 # Masks
 
 

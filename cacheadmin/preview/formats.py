@@ -47,11 +47,15 @@ _REST: Final = re.compile(r'[ \t\n\r]*+(?:"(?P<string>.*)|[-+.\w]{0,400})', re.D
 _WORDS: Final = {"true": True, "false": False, "null": None}
 
 
+DEEPEST: Final = 5_000
+"""Levels of JSON that are read: far more than are shown, and few enough to be read in some milliseconds."""
+
+
 def read_json(text: str, *, is_cut: bool) -> object:
     """
-    Read JSON without recursion, however deep; keys that come twice are kept.
+    Read JSON without recursion, down to DEEPEST levels; keys that come twice are kept.
 
-    Returns: the value; where the text was cut, what was complete of it.
+    Returns: the value; where the text was cut, or goes deeper, what was complete of it until then.
     Raises:  ValueError if it is not JSON, or ends early although it was not cut.
     """
     top = Seq("list", [])
@@ -69,6 +73,8 @@ def read_json(text: str, *, is_cut: bool) -> object:
             _attach(container, key, value)
             expects = "comma"
             if isinstance(value, (Seq, Map)):
+                if len(stack) == DEEPEST:
+                    return _left_open(stack, top)
                 stack.append((value, None))
                 expects = "value or end" if part == "[" else "key or end"
         elif expects.startswith("key") and kind == "string":
@@ -96,8 +102,13 @@ def _end_json(
         _attach(*stack[-1], _cut_string(rest["string"]) + "…")
     if rest is None or not is_cut or not top.values:
         raise ValueError(f"not JSON at character {position:,}")
+    _left_open(stack, top)
+
+
+def _left_open(stack: list[tuple[Seq | Map, object]], top: Seq) -> object:
     for container, _ in stack[1:]:
         container.is_open = True
+    return top.values[0]
 
 
 def _attach(container: Seq | Map, key: object, value: object) -> None:

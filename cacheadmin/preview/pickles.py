@@ -239,6 +239,7 @@ class _Machine:
                 self.stack.append(target)
             if target is not None:
                 target.is_open = True
+        del self.stack[_DEEPEST:]
         _nest(self.stack, is_all=True)
         if len(self.stack) < 2:
             return self.stack[0] if self.stack else None
@@ -287,6 +288,8 @@ _PUSHED: Final = frozenset(
 """Opcodes that push their own argument, most of all there are."""
 _CODES: Final = frozenset(op.code for op in pickletools.opcodes) | {""}
 _CUT: Final = "ends early"
+_DEEPEST: Final = 5_000
+"""Values that wait on one another at the end of what was read: more than can be shown, few enough to be put together."""
 _TRANSPARENT: Final = frozenset({"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "FRAME"})
 """Opcodes that may stand between a container and the mark before its items."""
 _FILLING: Final = frozenset({"EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "APPENDS", "SETITEMS", "ADDITEMS"})
