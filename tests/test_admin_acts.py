@@ -211,6 +211,17 @@ def away(monkeypatch):
     connections.forget_links()
 
 
+def test_without_redis_what_cannot_be_recorded_is_not_promised(admin, filled, away):
+    away()
+    promise = "Will be recorded now and done as soon as Redis answers."
+    assert promise in text_of(admin.get(page("invalidate", on=scope_of(Target("group", GROUP, filled, "query")))))
+    cleared = text_of(admin.get(page("clear", on="query")))
+    assert "Nothing can be cleared while Redis is away." in cleared
+    looked_for = text_of(admin.get(page("pattern", pattern="*stock?:*", alias="query")))
+    assert "Nothing can be looked for while Redis is away." in looked_for
+    assert promise not in cleared + looked_for
+
+
 @pytest.mark.django_db(transaction=True)
 def test_without_redis_an_invalidation_is_recorded_and_done_when_it_is_back(admin, filled, away, monkeypatch):
     target = Target("group", GROUP, filled, "query")

@@ -348,6 +348,7 @@ def test_without_redis_it_says_so_and_shows_what_the_database_knows(admin, count
     assert "does not answer since" in words
     assert "No problems found." not in words
     assert "away since" in words
+    assert "Clear alias" not in words
     assert charts_or_none(response) is None
     assert json.loads(admin.get(DATA).content)["html"].count("does not answer since") == 1
     forget_links()
@@ -367,3 +368,14 @@ def test_what_waits_in_the_database_and_in_this_process_is_counted_with_its_age(
     outbox.reset()
     assert "Waiting 2" in words
     assert "4 min" in words
+
+
+def test_a_mark_on_a_chart_is_short_and_shows_no_digest() -> None:
+    digest = "query (suppliers, ~SWsBiksGyvtraSY_MmCMnw)"
+    many = "default, template, api, query (" + ", ".join(f"rule {i}" for i in range(9)) + ")"
+    moments, _gaps = named([Mark("drop", digest, 1.0), Mark("clear", "~a", 2.0), Mark("drop", many, 3.0)], 9.0)
+    assert [text for _at, text in moments] == [
+        "drop query (suppliers, several rules)",
+        "clear ~a",
+        "drop default, template, api, query (rule 0, rule 1…",
+    ]

@@ -5,6 +5,7 @@ import pickle
 import time
 
 import pytest
+from console import text_of
 from django.http import Http404, QueryDict
 from django.utils import timezone, translation
 
@@ -15,6 +16,7 @@ from cacheadmin.management.commands import cache_invalidate
 from cacheadmin.models import Activity
 from cacheadmin.preview import inspect
 from cacheadmin.targets import ALL, KINDS, Target
+from cacheadmin.templatetags.cacheadmin_admin import cacheadmin_breakable
 
 HOSTILE = ("a/b", "%41", "?x#y", "line\nbreak", "{}*[]\\", "✓\u202e", "é" * 3000, "..", "plain")
 
@@ -243,3 +245,19 @@ def test_a_value_is_described_in_the_language_of_its_reader(value, german, frenc
     for language, expected in (("de", german), ("fr", french)):
         with translation.override(language):
             assert inspect(pickle.dumps(value)).kind.replace("\xa0", " ").replace("\u202f", " ") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("shop.inventory_list", "shop.<wbr>inventory_<wbr>list"),
+        ("report:sales, page=2", "report:<wbr>sales, page=<wbr>2"),
+        ("ends_ in. signs:", "ends_ in. signs:"),
+        ("<b>.x&y_z", "&lt;b&gt;.<wbr>x&amp;y_<wbr>z"),
+        ("a\u202e_b", "a\\u202e_<wbr>b"),
+        ("", ""),
+    ],
+)
+def test_a_name_may_be_broken_behind_its_joints_and_is_escaped(name, shown):
+    assert cacheadmin_breakable(name) == shown
+    assert text_of(cacheadmin_breakable("inventory_list")) == "inventory_list"

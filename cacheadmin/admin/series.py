@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
@@ -106,6 +107,18 @@ def percents(ratios: Sequence[float | None]) -> list[float | None]:
     return [None if ratio is None else ratio * 100 for ratio in ratios]
 
 
+_DIGEST: Final = re.compile(r"~[\w-]{16,}")
+"""What the counters keep in the place of many names."""
+
+LONGEST: Final = 48
+"""Characters of a name on a chart."""
+
+
+def _fitting(text: str) -> str:
+    said = _DIGEST.sub(_("several rules"), text)
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 1].rstrip(' ,(')}…"
+
+
 def named(marks: Sequence[Mark], now: float) -> tuple[list[tuple[float, str]], list[tuple[float, float, str]]]:
     """Return the moments to name, and the times in which a server was away."""
     texts = {
@@ -118,7 +131,7 @@ def named(marks: Sequence[Mark], now: float) -> tuple[list[tuple[float, str]], l
     # What happens by itself may happen often, and is not to take the names from deeds.
     unnamed = [mark for mark in marks if mark.kind == "drop"][:-NAMED_DROPS]
     moments = [
-        (mark.at, "" if mark in unnamed else texts[mark.kind] % {"text": mark.text})
+        (mark.at, "" if mark in unnamed else texts[mark.kind] % {"text": _fitting(mark.text)})
         for mark in marks
         if mark.kind in texts
     ]

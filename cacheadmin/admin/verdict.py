@@ -209,6 +209,7 @@ class AliasLine:
     memory: str
     policy: str
     clear_url: str
+    """Empty while its server is away: nothing could be cleared."""
 
 
 def alias_lines(page: Page, found: overview.Overview) -> list[AliasLine]:
@@ -224,7 +225,7 @@ def alias_lines(page: Page, found: overview.Overview) -> list[AliasLine]:
             keys=formats.number(row.keys),
             memory=_memory(row),
             policy=row.policy,
-            clear_url=f"{page.url('cacheadmin_clear')}?{urlencode({'on': row.alias})}",
+            clear_url="" if row.state == "away" else f"{page.url('cacheadmin_clear')}?{urlencode({'on': row.alias})}",
         )
         for row in found.aliases
         if page.access.sees_alias(row.alias)

@@ -12,7 +12,7 @@ from django.utils.translation import pgettext
 
 from cacheadmin.admin import acts, log, runs, told
 from cacheadmin.admin.asking import ConfirmForm
-from cacheadmin.admin.pages import Crumb
+from cacheadmin.admin.pages import Crumb, Note
 from cacheadmin.admin.views.scopes import Invalidate
 from cacheadmin.models import Activity
 from cacheadmin.targets import ALL, Target
@@ -82,6 +82,9 @@ class Clear(Invalidate):
             _("Other aliases, and other keys on the same server, are not touched."),
             _("Your name and reason go to Activity."),
         ]
+
+    def when_away(self, targets: Sequence[Target]) -> Note:
+        return Note(_("Nothing can be cleared while Redis is away."))
 
     def crumbs(self, targets: Sequence[Target]) -> list[Crumb]:
         return [Crumb(pgettext("an alias", "Clear"))]

@@ -74,7 +74,7 @@ class Pattern(Invalidate):
 
     def _meaning(self, targets: Sequence[Target], text: str) -> list[Note]:
         if is_search(targets):
-            return []
+            return [self.when_away(targets)] if browser.away() else []
         said = _("“%(pattern)s” is a scope, or one key: it is done at once, and nothing has to be looked for.")
         return [Note(said % {"pattern": escaped(text)}, level="info")]
 
@@ -104,6 +104,13 @@ class Pattern(Invalidate):
             _("It can be slowed down, and cancelled; then it is not complete."),
             _("Your name and reason go to Activity."),
         ]
+
+    def when_away(self, targets: Sequence[Target]) -> Note:
+        return (
+            Note(_("Nothing can be looked for while Redis is away."))
+            if is_search(targets)
+            else super().when_away(targets)
+        )
 
     def crumbs(self, targets: Sequence[Target]) -> list[Crumb]:
         return [Crumb(_("Invalidate by pattern"))]

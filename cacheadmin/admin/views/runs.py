@@ -46,9 +46,9 @@ def said(row: Activity) -> dict[str, Any]:
         parts = [_("%(done)s of %(total)s") % {"done": parts[0], "total": formats.number(progress.total)}]
     if pace is not None and state == "running":
         parts.append(_("%(n)s/s") % {"n": formats.number(pace, 1 if pace < 9.95 else 0)})
-        if progress.total:
-            left = formats.duration((progress.total - progress.done) / pace)
-            parts.append(_("about %(time)s left") % {"time": left})
+        left = ((progress.total or 0) - progress.done) / pace
+        if left >= 1:
+            parts.append(_("about %(time)s left") % {"time": formats.duration(left)})
     results = [] if progress.found is None else [_found(progress.found)]
     results += [_result(name, count) for name, count in progress.results.items() if count]
     return {

@@ -164,7 +164,7 @@ class Invalidate(Page):
         lines = self._lines(blast)
         found = [*notes]
         if blast is None:
-            found.append(Note(_("Will be recorded now and done as soon as Redis answers."), level="info"))
+            found.append(self.when_away(targets))
         return self.render(
             self.heading(targets),
             crumbs=self.crumbs(targets),
@@ -186,6 +186,10 @@ class Invalidate(Page):
             back=self.back_url(targets),
             is_pattern=any(target.kind == "pattern" for target in targets),
         )
+
+    def when_away(self, targets: Sequence[Target]) -> Note:
+        """Say what becomes of it while Redis is away."""
+        return Note(_("Will be recorded now and done as soon as Redis answers."), level="info")
 
     def crumbs(self, targets: Sequence[Target]) -> list[Crumb]:
         """Return the breadcrumbs."""

@@ -81,11 +81,11 @@ function options(plot, spec) {
     },
     axes: [
       {
-        ...axis, size: 24, space: 90, grid: { show: false },
+        ...axis, size: 28, gap: 9, space: 90, grid: { show: false },
         values: (u, splits, i, space, step) => splits.map((s) => (step < 86400 ? clock : day).format(s * 1000)),
       },
       {
-        ...axis, size: 44, space: 34, incrs: spec.unit === "%" ? [25] : undefined,
+        ...axis, size: 44, space: 30, incrs: spec.unit === "%" ? [25] : undefined,
         grid: { stroke: theme("--hairline-color", "#e8e8e8"), width: 1 },
         values: (u, splits) => splits.map((s) => whole.format(s) + (spec.unit === "%" ? spec.lines[0].unit : "")),
       },
@@ -110,6 +110,14 @@ function series(line) {
   return { ...shared, points, stroke, fill, width: 1.5, dash: line.style === "dash" ? [5, 3] : undefined };
 }
 
+/** As much of a text as there is room for. */
+function cut(ctx, text, room) {
+  if (ctx.measureText(text).width <= room) return text;
+  let end = text.length;
+  while (end > 0 && ctx.measureText(`${text.slice(0, end)}…`).width > room) end -= 1;
+  return `${text.slice(0, end)}…`;
+}
+
 /** Deploys and clears as dashed verticals, the reasons of gaps in words; names stand on the first chart only. */
 function annotate(u, plot, font) {
   const { ctx } = u;
@@ -129,9 +137,10 @@ function annotate(u, plot, font) {
     ctx.lineTo(x, top + height);
     ctx.stroke();
     if (!isNamed || !text) return;
-    const fits = x + 4 * ratio + ctx.measureText(text).width < left + width;
-    ctx.textAlign = fits ? "left" : "right";
-    ctx.fillText(text, x + (fits ? 4 : -4) * ratio, top + height * (0.46 + 0.11 * (i % 3)));
+    const isLeft = ctx.measureText(text).width < left + width - x - 4 * ratio || x - left < width / 2;
+    const room = (isLeft ? left + width - x : x - left) - 4 * ratio;
+    ctx.textAlign = isLeft ? "left" : "right";
+    ctx.fillText(cut(ctx, text, room), x + (isLeft ? 4 : -4) * ratio, top + height * (0.46 + 0.11 * (i % 3)));
   });
   page.gaps.forEach(({ from, to, text }) => {
     if (!isNamed) return;
