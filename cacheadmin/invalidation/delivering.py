@@ -8,19 +8,20 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from django.core.cache import caches
 from django.db import DatabaseError
 
 from cacheadmin import memory, reclaiming
-from cacheadmin.conf import cache_settings, config, managed, on_change
+from cacheadmin.conf import config, managed, on_change
 from cacheadmin.exceptions import CacheAway
 from cacheadmin.invalidation.dropping import PLACES_AT_ONCE, drop, keeps_scopes
 from cacheadmin.invalidation.looking import Stopped, Watch, sweep, sweep_tenants
 from cacheadmin.invalidation.outcomes import Invalidation
-from cacheadmin.invalidation.planning import SCOPES, merged, plan
+from cacheadmin.invalidation.planning import SCOPES, Plan, merged, plan
 from cacheadmin.keys import Place
 from cacheadmin.signals import invalidated
 from cacheadmin.stats import EVERY_TENANT, recorder
-from cacheadmin.store import Drop, RedisStore, store
+from cacheadmin.store import Drop, RedisStore, Store, store
 from cacheadmin.targets import All, Target
 from cacheadmin.tenancy import tenancy
 from cacheadmin.transactions import own_sql
@@ -105,21 +106,47 @@ def _deliver(
 ) -> tuple[int, int]:
     """Deliver what has to be planned anew. Adds to `identities`. Returns: places, keys deleted by name."""
     plans, places, keys = plan(targets), 0, 0
-    tenants, is_complete = _tenants() if any(p.everyone is not None for p in plans) else ([], True)
+    tenants, is_complete = _tenants() if any(map(_asks_for_tenants, plans)) else ([], True)
     works = {p.alias: merged(p, tenants) for p in plans}
     for shared in (True, False):  # shared data is computed from nothing of a tenant, so it goes first
         for of_alias in plans:
             chosen = {t: w for t, w in works[of_alias.alias].items() if (t is None) is shared}
-            reached, deleted, identity = drop(store(of_alias.alias), chosen, by)
-            places += reached
-            keys += deleted
-            if identity:
-                identities[of_alias.alias] = identity.hex()
+            where = store(of_alias.alias)
+            for who in _prefixes(where, tenants) if shared and chosen else (None,):
+                with where.acting(who):
+                    reached, deleted, identity = drop(where, chosen, by)
+                places += reached
+                keys += deleted
+                if identity:
+                    identities[of_alias.alias] = identity.hex()
     for of_alias in plans:
-        if of_alias.everyone is not None and (not is_complete or source not in _TRUSTING):
-            sweep_tenants(of_alias, set(works[of_alias.alias]))
-        keys += sweep(of_alias, works[of_alias.alias], source, watch)
+        work, where = works[of_alias.alias], store(of_alias.alias)
+        for who in _prefixes(where, [*tenants, *filter(None, work)]):
+            with where.acting(who):
+                if of_alias.everyone is not None and (not is_complete or source not in _TRUSTING):
+                    sweep_tenants(of_alias, set(work))
+                keys += sweep(of_alias, work, source, watch)
     return places, keys
+
+
+def _asks_for_tenants(of_alias: Plan) -> bool:
+    """Say whether the list of tenants is needed: for targets of all, or where each has shared data of its own."""
+    if of_alias.everyone is not None:
+        return True
+    return store(of_alias.alias).follows_tenant and (None in of_alias.named or bool(of_alias.patterns))
+
+
+def _prefixes(where: Store, tenants: Sequence[str]) -> list[str | None]:
+    """
+    Return as whom to act so that each beginning is met once that the alias' keys may have; None is whoever is active.
+
+    It is one, unless a KEY_FUNCTION asks who is active. Then shared data and plain keys are each tenant's own.
+    """
+    found: dict[str, str | None] = {}
+    for tenant in (None, *(tenants if where.follows_tenant else ())):
+        with where.acting(tenant):
+            found.setdefault(caches[where.alias].make_key(""), tenant)
+    return list(found.values())
 
 
 class _Known(Drop):
@@ -198,7 +225,8 @@ on_change(_prepared.cache_clear)
 
 def _is_plain(alias: str) -> bool:
     """Say whether invalidating scopes of an alias is UNLINKs under names that never change, and nothing else."""
-    if not isinstance(store(alias), RedisStore) or "KEY_FUNCTION" in cache_settings(alias):
+    where = store(alias)
+    if not isinstance(where, RedisStore) or where.follows_tenant:
         return False
     return keeps_scopes(alias) or config().raw_keys == "never"
 

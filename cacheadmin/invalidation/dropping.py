@@ -30,7 +30,8 @@ def drop(of_alias: Store, works: dict[str | None, Work], by: str = "") -> tuple[
         for (place, work), known in zip(batch, _registries(of_alias, batch), strict=True):
             if known:
                 work.groups |= {g for g in known if any(g.startswith(p) for p in work.prefixes)}
-            outside = _drop_outside(place, work)
+            with of_alias.acting(place.tenant):
+                outside = _drop_outside(place, work)
             recorder.dropped(of_alias.alias, "", place.tenant, outside)
             keys += outside
             # Where the registry is lost it cannot be known what a prefix names.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Literal, NamedTuple
 
+from ..conf import cache_settings
 from ..keys import Entry, Place
+from ..tenancy import tenancy
 
 State = Literal["hit", "stale", "miss"]
 Mode = Literal["ask", "join", "take", "fence"]
@@ -124,6 +127,14 @@ class Store(ABC):
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        self.follows_tenant = "KEY_FUNCTION" in cache_settings(alias)
+        """Whether the names of its keys may depend on the active tenant, as with one schema a tenant."""
+
+    def acting(self, tenant: str | None) -> AbstractContextManager[None]:
+        """Be a tenant for a `with` block, if names depend on it; None: whoever is active."""
+        if not self.follows_tenant or tenant is None or tenant == tenancy().current():
+            return nullcontext()
+        return tenancy().activate(tenant)
 
     @abstractmethod
     def place(self, tenant: str | None) -> Place:

@@ -50,10 +50,14 @@ class PortableStore(Store):
 
     def read(self, entry: Entry, *, fenced: bool = False, grace_ms: int = 0) -> Found:
         """Read one entry. Cost: one `get_many`. There is no grace here."""
-        return self.read_many((entry,), fenced=fenced)[0]
+        with self.acting(entry.group.place.tenant):
+            return self._read((entry,))[0]
 
     def read_many(self, entries: Sequence[Entry], *, fenced: bool = False) -> list[Found]:
-        """Read entries, in order. Cost: one `get_many`."""
+        """Read entries, in order. Cost: one `get_many`; one each where a KEY_FUNCTION asks who is active."""
+        return [self.read(entry) for entry in entries] if self.follows_tenant else self._read(entries)
+
+    def _read(self, entries: Sequence[Entry]) -> list[Found]:
         names = {name for entry in entries for name in (_name(entry.key), *self._names(entry))}
         held = self._cache.get_many(names)
         return [self._judge(entry, held) for entry in entries]
@@ -77,7 +81,10 @@ class PortableStore(Store):
 
     def open(self, entry: Entry, mode: Mode, *, ttl_ms: int, lease_ms: int, seen: Seen | None = None) -> Stamp | Denied:
         """Make absent epochs with `add`, the entry's own among them. Cost: one `add` an absent one, one `get_many`."""
-        names = self._names(entry)
+        with self.acting(entry.group.place.tenant):
+            return self._open(self._names(entry), ttl_ms)
+
+    def _open(self, names: tuple[str, ...], ttl_ms: int) -> Stamp:
         held = self._cache.get_many(names)
         timeout = (ttl_ms + LONGEST_LEASE_MS) / 1000 if ttl_ms else None
         for name in names:
@@ -93,20 +100,27 @@ class PortableStore(Store):
         """Store values with the epochs of their stamps; they are valid only while those stand. Cost: one `set` each."""
         for fill in fills:
             timeout = fill.ttl_ms / 1000 if fill.ttl_ms else None
-            self._cache.set(_name(fill.entry.key), (fill.stamp.epochs, fill.encoded), timeout)
+            with self.acting(fill.entry.group.place.tenant):
+                self._cache.set(_name(fill.entry.key), (fill.stamp.epochs, fill.encoded), timeout)
         return [b"" not in fill.stamp.epochs for fill in fills]
 
     def release(self, entry: Entry, stamp: Stamp) -> None:
         """Do nothing: there is no lease."""
 
     def drop_many(self, drops: Sequence[Drop]) -> bytes:
-        """Delete epochs and entries. Cost: one `delete_many`."""
+        """Delete epochs and entries. Cost: one `delete_many`; one a place where a KEY_FUNCTION asks who is active."""
         names: list[str] = []
         for drop in drops:
-            names += drop.epochs()
+            of_place = drop.epochs()
             for entry in drop.entries:
-                names += (entry.lease, entry.key)
-        self._cache.delete_many(map(_name, names))
+                of_place += (entry.lease, entry.key)
+            if self.follows_tenant:
+                with self.acting(drop.place.tenant):
+                    self._cache.delete_many(map(_name, of_place))
+            else:
+                names += of_place
+        if names:
+            self._cache.delete_many(map(_name, names))
         return b""
 
     def groups_many(self, places: Sequence[Place]) -> list[list[str] | None]:

@@ -12,11 +12,9 @@ from typing import Any, Final, Literal, NamedTuple
 from redis.exceptions import ResponseError
 
 from .. import connections, envelope
-from ..conf import cache_settings
 from ..exceptions import CacheRefused
 from ..keys import Entry, Place
 from ..scripts import Script, run_many, script
-from ..tenancy import tenancy
 from .base import BUSY, LONGEST_LEASE_MS, REFUSED, Denied, Drop, Fill, Found, Mode, Seen, Stamp, Store
 from .codec import Codec
 from .keyspace import Keyspace, group_field, group_names_in
@@ -51,14 +49,13 @@ class RedisStore(Keyspace, Store):
     def __init__(self, alias: str) -> None:
         super().__init__(alias)
         self.codec = Codec(alias)
-        self._follows_tenant = "KEY_FUNCTION" in cache_settings(alias)
 
     def place(self, tenant: str | None) -> Place:
         """Return the place of a tenant (None: shared data). Cost: none; a KEY_FUNCTION is asked as that tenant."""
-        if self._follows_tenant and tenant is not None and tenant != tenancy().current():
-            with tenancy().activate(tenant):
-                return Place(connections.prefix(self.alias), self.alias, tenant)
-        return Place(connections.prefix(self.alias), self.alias, tenant)
+        if not self.follows_tenant:
+            return Place(connections.prefix(self.alias), self.alias, tenant)
+        with self.acting(tenant):
+            return Place(connections.prefix(self.alias), self.alias, tenant)
 
     def encode(self, value: Any) -> tuple[int, bytes]:
         """Return codec and payload. Raises: UncacheableValue."""
