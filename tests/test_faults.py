@@ -56,6 +56,12 @@ def test_scenario_goes_red_without_a_mechanism(name: str, mechanism: str, addres
     assert told["is_broken"]
 
 
+def test_a_procedure_of_postgresql_is_lost_in_a_crash_without_its_intent(address: Callable[[str], str]) -> None:
+    """On SQLite, where the other mutations run, a script stands for it, which the server cannot go on with alone."""
+    asked = ("--database", address("postgres"), "--without", "intent_of_what_commits_by_itself")
+    assert faults("crash", "--count", SCENARIOS["crash"].long, *asked)["is_broken"]
+
+
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_race_without_leases_is_lost_often_enough_to_be_a_race(database: str, address: Callable[[str], str]) -> None:
     """Nothing stale in a million reads means little where nothing could have been: at least 1 in 100 without them."""
