@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 import threading
 import time
 import uuid
@@ -263,6 +264,15 @@ MOST_REMEMBERED: Final = 10_000
 
 _lock = threading.Lock()
 _remembered: dict[Target, float] = {}
+
+
+def _forked() -> None:
+    """Leave the lock to the parent. What waits is delivered by both: twice is harmless."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def remember(delivery: Delivery) -> bool:

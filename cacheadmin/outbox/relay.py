@@ -293,6 +293,10 @@ class Relay:
             self._at_once |= at_once
         self._event.set()
 
+    def forked(self) -> None:
+        """Leave the lock to the parent: whoever holds it is not in this process. `wake` notices the rest."""
+        self._starting = threading.Lock()
+
     def stop(self, patience: float | None = None) -> None:
         """End the thread after what it does now, waiting so many seconds at most; the next `wake` starts another."""
         with self._starting:
@@ -384,5 +388,14 @@ def reset() -> None:
     delivery.forget_remembered()
 
 
+def _forked() -> None:
+    """Leave to the parent what it delivered, and its locks to whoever holds them there."""
+    global _lock
+    _lock = threading.Lock()
+    _done.clear()
+    _thread.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
 delivery.set_relay(wake, delivered)
 atexit.register(leave)
