@@ -55,7 +55,7 @@ build: $(VENV)/.test  ## Build the sdist and the wheel into dist
 demo-smoke: $(VENV)/.demo  ## Start the demo, use it over HTTP, stop it
 	$(SHOP) shop.smoke $(ARGS)
 
-screenshots: $(VENV)/.demo $(VENV)/.test  ## Take the pictures of the documentation from the running demo (needs chromium)
+screenshots: $(VENV)/.demo $(VENV)/.pictures  ## Take the pictures of the documentation from the running demo (needs chromium)
 	$(SHOP) shop.screenshots $(ARGS)
 
 tox: $(VENV)/.tox  ## Run the tests on each Python and Django that is installed

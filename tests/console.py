@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import time
+from contextlib import contextmanager
 from html.parser import HTMLParser
 
 from django.contrib.auth.models import Permission
@@ -85,6 +86,14 @@ def text_of(page):
     body = whole.partition('class="cacheadmin-page">')[2] or whole
     shown = re.sub(r"<(script|style)\b.*?</\1>", " ", body, flags=re.DOTALL).replace("<wbr>", "")
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", shown)).split())
+
+
+@contextmanager
+def timed(name):
+    """Print how long a page took; `pytest -rP` shows it. Nothing is asserted: other programs' load is in it."""
+    begun = time.perf_counter()
+    yield
+    print(f"{(time.perf_counter() - begun) * 1000:8.1f} ms  {name}")
 
 
 def entry_of(tenant, alias="query", group="console_stock"):

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 import redis as redis_py
-from console import client_of, console_stock, entry_of, make_shops, page, pages_of, scope_of
+from console import client_of, console_stock, entry_of, make_shops, page, pages_of, scope_of, timed
 from django.core.cache import caches
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -87,7 +87,7 @@ def test_every_list_costs_the_same_round_trips_as_a_small_one(large, monkeypatch
     for name, url in urls.items():
         admin.get(url, follow=True)
         made.clear()
-        with CaptureQueriesContext(connection) as queries:
+        with CaptureQueriesContext(connection) as queries, timed(f"{name}, {KEYS:,} keys"):
             answer = admin.get(url, follow=True)
         assert answer.status_code == 200, name
         assert len(queries) <= 12, name

@@ -20,6 +20,7 @@ from console import (
     page,
     pages_of,
     scope_of,
+    timed,
 )
 from django.core.signing import Signer
 from django.test import Client
@@ -73,7 +74,8 @@ def test_a_page_stays_below_100_kb_whatever_the_value(admin, ruby, name, redis):
     url = page("entry_detail", entry_of(ruby))
     for shown in VIEWS:
         before = redis.info("stats")["total_net_output_bytes"]
-        answer = admin.get(url, {"value": shown})
+        with timed(f"{name}, as {shown}"):
+            answer = admin.get(url, {"value": shown})
         assert redis.info("stats")["total_net_output_bytes"] - before < 200_000  # only its beginning is read
         assert answer.status_code == 200
         assert len(answer.content) < PAGE_BYTES, (shown, len(answer.content))

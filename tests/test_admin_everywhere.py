@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from console import every_page, inline_of, page, scope_of
@@ -161,6 +162,14 @@ def test_no_page_has_anything_inline_or_repeats_its_head(admin):
         assert inline_of(body) == [] or name == "host", name
         assert len(re.findall(r"<h1", body.partition('id="main"')[2])) == 1, name
     assert all(found[name].status_code == 200 for name in questions())
+
+
+def test_every_picture_of_the_documentation_can_be_taken_again():
+    root = Path(__file__).parent
+    taken = re.findall(r'Shot\(\s*"([\w-]+)"', (root / "shop" / "screenshots.py").read_text(encoding="utf-8"))
+    kept = {path.stem: path.stat().st_size for path in (root.parent / "docs" / "images").iterdir()}
+    assert sorted(taken) == sorted(kept)
+    assert sum(kept.values()) < 4_000_000
 
 
 # --- in Chromium ----------------------------------------------------------------------------------------------------

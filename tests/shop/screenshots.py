@@ -1,19 +1,24 @@
 """
 `make screenshots`: take the pictures of the documentation from a demo that has run for a while. Needs Chromium.
 
-The demo is started for it; `--url` takes one that runs already.
+The demo is started for it; `--url` takes one that runs already, and has no plain keys unless somebody wrote some.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from .demo import TESTS
@@ -21,39 +26,163 @@ from .smoke import Demo, Failed
 
 PICTURES = TESTS.parent / "docs" / "images"
 CONSOLE = "admin/cacheadmin/console/"
-WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
 RULES = "admin/cacheadmin/invalidationrule/"
 RUBY = "Ruby & Co"
-# Name, who looks, page, links to follow from there (`!`: a button that begins so; none: the table's first), colour
-# scheme, size of the window.
-SHOTS = (
-    ("overview", "admin", f"{CONSOLE}?range=15m", (), "light", WIDE),
-    ("overview-dark", "admin", f"{CONSOLE}?range=15m", (), "dark", WIDE),
-    ("overview-phone", "admin", f"{CONSOLE}?range=15m", (), "light", PHONE),
-    ("tenants", "admin", f"{CONSOLE}tenants/", (), "light", WIDE),
-    ("groups", "admin", f"{CONSOLE}tenants/", (RUBY,), "light", WIDE),
-    ("entries", "admin", f"{CONSOLE}tenants/", (RUBY, "inventory_list"), "light", WIDE),
-    ("entry", "admin", f"{CONSOLE}tenants/", (RUBY, "inventory_list", ""), "light", WIDE),
-    ("confirm", "admin", f"{CONSOLE}tenants/", (RUBY, "Invalidate tenant…"), "light", WIDE),
-    ("run", "admin", f"{CONSOLE}tenants/", (RUBY, "Warm…", "!Warm "), "light", WIDE),
-    ("functions", "admin", f"{CONSOLE}functions/", (), "light", WIDE),
-    ("activity", "admin", f"{CONSOLE}activity/", (), "light", WIDE),
-    ("health", "admin", f"{CONSOLE}health/", (), "light", WIDE),
-    ("rules", "admin", RULES, (), "light", WIDE),
-    ("rules-import", "admin", f"{RULES}import/", (), "light", WIDE),
-    ("rule-form", "admin", RULES, ("Override here",), "light", WIDE),
-    ("shop", "ruby", "shops/ruby/", (), "light", WIDE),
-)
+WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 780}
 SCALE = 1.5
-"""Pixels of the picture for one of the page: sharp on a good screen, and most files stay below 300 kB."""
+"""Pixels of the picture for one of the page: sharp on a good screen."""
+EXACT, OTHERS = 96, 160
+"""Colours of a picture: the most frequent as they are, then such as stand for the rest. Files are a third as large."""
+
+VISITORS = """
+from django.core.cache import cache
+for number in range(4711, 4718):
+    cache.set(f"visitor-{number}", {"seen": [number % 40, 7], "currency": "USD"}, 60 * (number - 4690))
+"""
+"""Keys that a site writes by itself, without a decorator."""
+
+RULES_FILE = [
+    {
+        "name": "inventory",
+        "model": "shop.InventoryItem",
+        "fields": ["price", "status", "quantity"],
+        "targets": ["group:inventory_list", "tag:branch:{branch_id}"],
+    },
+    {"name": "customers", "model": "shop.Customer", "targets": ["prefix:customer"], "note": "As in the code, for now."},
+    {"name": "rate board", "model": "shop.GoldRates", "targets": ["group:gold_rate"]},
+]
+
+
+# --- steps ----------------------------------------------------------------------------------------------------------
+
+
+def link(name):
+    """Return the step of following a link; without a name the first of the table."""
+
+    def follow(page):
+        content = page.locator("#content")
+        found = content.get_by_role("link", name=name, exact=True) if name else content.locator("tbody a")
+        found.first.click()
+
+    return follow
+
+
+def button(begins):
+    """Return the step of pressing a button whose text begins so."""
+    pattern = re.compile("^" + re.escape(begins))
+    return lambda page: page.locator("#content").get_by_role("button", name=pattern).first.click()
+
+
+def fill(selector, text):
+    """Return the step of typing into a field."""
+    return lambda page: page.fill(selector, text)
+
+
+def pause(page):
+    """Let a run come to something."""
+    page.wait_for_timeout(3000)
+
+
+def upload(page):
+    """Choose a file of rules: one is new, one changes what is there, one is wrong."""
+    data = json.dumps(RULES_FILE).encode()
+    page.set_input_files("[name=file]", files=[{"name": "rules.json", "mimeType": "application/json", "buffer": data}])
+
+
+def open_panel(page):
+    """Unfold "Cached data" on a change page, and have it in view."""
+    page.locator("[data-cacheadmin-panel] summary").click()
+    page.wait_for_selector("[data-cacheadmin-body] table")
+    page.locator("#content").get_by_role("button", name="Save", exact=True).scroll_into_view_if_needed()
+
+
+def edit_a_rule(page):
+    """Override a rule in code, then change it twice, and go to its history."""
+    link("Override here")(page)
+    page.wait_for_load_state("networkidle")
+    for note in ("Until the price list is fixed.", "The price list is fixed; can go after the next release."):
+        page.fill("#id_note", note)
+        button("Save and continue editing")(page)
+        page.wait_for_load_state("networkidle")
+    link("History")(page)
+
+
+class Shot(NamedTuple):
+    """One picture: its name, a page, how to go on from there, and how it is looked at."""
+
+    name: str
+    page: str
+    steps: tuple[Callable, ...] = ()
+    scheme: str = "light"
+    size: dict = WIDE
+    who: str = "admin"
+
+
+def of_ruby(*steps):
+    """Return the steps to something of one tenant, from the list of tenants."""
+    return (link(RUBY), *steps)
+
+
+TENANTS = f"{CONSOLE}tenants/"
+SHOTS = (
+    Shot("overview", f"{CONSOLE}?range=15m"),
+    Shot("overview-dark", f"{CONSOLE}?range=15m", scheme="dark"),
+    Shot("overview-phone", f"{CONSOLE}?range=15m", size=PHONE),
+    Shot("tenants", TENANTS),
+    Shot("groups", TENANTS, of_ruby()),
+    Shot("entries", TENANTS, of_ruby(link("inventory_list"))),
+    Shot("entries-phone", TENANTS, of_ruby(link("inventory_list")), size=PHONE),
+    Shot("entry", TENANTS, of_ruby(link("inventory_list"), link(""))),
+    Shot("recomputed", TENANTS, of_ruby(link("inventory_list"), link(""), button("Recompute now"))),
+    Shot("plain", TENANTS, (link("Shared data"), lambda page: page.goto(f"{page.url}plain/?alias=default"))),
+    Shot("find", f"{CONSOLE}find/?q=inv"),
+    Shot("functions", f"{CONSOLE}functions/"),
+    Shot("function", f"{CONSOLE}functions/", (link("shop.inventory.inventory_list"),)),
+    Shot("health", f"{CONSOLE}health/"),
+    Shot("confirm", TENANTS, of_ruby(link("Invalidate tenant…"))),
+    Shot(
+        "activity-detail",
+        TENANTS,
+        of_ruby(
+            link("sales_today"),
+            link("Invalidate group…"),
+            fill("#id_reason", "The till was an hour fast."),
+            button("Invalidate "),
+            lambda page: page.goto(page.url.partition(CONSOLE)[0] + f"{CONSOLE}activity/?source=user"),
+            link(""),
+        ),
+    ),
+    Shot("pattern", f"{CONSOLE}pattern/?pattern=*card:*&alias=query"),
+    Shot("clear", CONSOLE, (link("Clear alias…"),)),
+    Shot("warm", TENANTS, of_ruby(link("Warm…"))),
+    Shot(
+        "run",
+        TENANTS,
+        of_ruby(link("Warm…"), lambda page: page.select_option("#id_pace", "slow"), button("Warm "), pause),
+    ),
+    Shot("rules", RULES),
+    Shot("rule-form", RULES, (link("Override here"),)),
+    Shot("rule-history", RULES, (edit_a_rule,)),
+    Shot("rule-delete", RULES, (link("inventory"), link("Delete"))),
+    Shot("rules-export", f"{RULES}export/"),
+    Shot("rules-import", f"{RULES}import/"),
+    Shot("rules-diff", f"{RULES}import/", (upload, button("Show what would change"))),
+    Shot("activity", f"{CONSOLE}activity/"),
+    Shot("panel", "admin/shop/inventoryitem/", (link(""), open_panel)),
+    Shot("shop", "shops/ruby/", who="ruby"),
+)
+
+
+# --- taking them ----------------------------------------------------------------------------------------------------
 
 
 def main(argv=None):
-    """Take all pictures. Returns: the exit code."""
+    """Take all pictures, or some. Returns: the exit code."""
     parser = argparse.ArgumentParser(prog="python -m shop.screenshots", description=__doc__.strip().splitlines()[0])
     parser.add_argument("--url", help="a demo that runs already")
     parser.add_argument("--wait", type=float, default=600, help="seconds to let a new demo run (default: %(default)s)")
     parser.add_argument("--to", type=Path, default=PICTURES, help="directory for the pictures (default: docs/images)")
+    parser.add_argument("--only", nargs="+", choices=[shot.name for shot in SHOTS], metavar="NAME", help="some of them")
     options = parser.parse_args(argv)
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
@@ -70,36 +199,51 @@ def main(argv=None):
                 print(failure, file=sys.stderr)
                 return 1
             url = demo.url
+            subprocess.run(["sh", demo.manage, "shell", "--verbosity", "0", "-c", VISITORS], check=True)
             print(f"Waiting {options.wait:.0f} s for the charts to fill ...", flush=True)
             time.sleep(options.wait)
-        take(url.rstrip("/") + "/", chromium, options.to)
+        wanted = [shot for shot in SHOTS if options.only is None or shot.name in options.only]
+        total = take(url.rstrip("/") + "/", chromium, options.to, wanted)
+        print(f"{len(wanted)} pictures, {total / 1000:,.0f} kB")
     return 0
 
 
-def take(url, chromium, directory):
-    """Log in as each who looks, and save one picture of each page."""
+def take(url, chromium, directory, shots):
+    """Log in as each who looks, and save one picture of each page. Returns: bytes of all."""
+    total = 0
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for name, who, page_path, links, scheme, size in SHOTS:
-            with browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=SCALE) as context:
+        for shot in shots:
+            with browser.new_context(
+                viewport=shot.size, color_scheme=shot.scheme, device_scale_factor=SCALE, reduced_motion="reduce"
+            ) as context:
                 page = context.new_page()
                 page.goto(f"{url}login/")
-                page.fill("[name=username]", who)
-                page.fill("[name=password]", who)
+                page.fill("[name=username]", shot.who)
+                page.fill("[name=password]", shot.who)
                 page.click("main button")
-                page.goto(f"{url}{page_path}", wait_until="networkidle")
-                for link in links:
-                    content = page.locator("#content")
-                    if link.startswith("!"):
-                        content.get_by_role("button", name=re.compile("^" + re.escape(link[1:]))).first.click()
-                    elif not link:
-                        content.locator("tbody a").first.click()
-                    else:
-                        content.get_by_role("link", name=link, exact=True).first.click()
+                page.goto(f"{url}{shot.page}", wait_until="networkidle")
+                for step in shot.steps:
+                    step(page)
                     page.wait_for_load_state("networkidle")
-                page.screenshot(path=directory / f"{name}.png")
-                print(f"{name}.png", flush=True)
+                path = directory / f"{shot.name}.png"
+                page.screenshot(path=path)
+                total += shrink(path)
+                print(path.name, flush=True)
         browser.close()
+    return total
+
+
+def shrink(path):
+    """Write a picture anew with a palette of its own. Returns: bytes."""
+    with Image.open(path) as picture:
+        page = picture.convert("RGB")
+    frequent = sorted(page.getcolors(page.width * page.height), reverse=True)[:EXACT]
+    palette = Image.new("P", (1, 1))
+    others = page.quantize(OTHERS, method=Image.Quantize.MAXCOVERAGE).getpalette()
+    palette.putpalette([*(part for _count, colour in frequent for part in colour), *others[: 3 * OTHERS]])
+    page.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
+    return path.stat().st_size
 
 
 if __name__ == "__main__":
