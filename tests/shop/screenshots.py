@@ -238,10 +238,13 @@ def shrink(path):
     """Write a picture anew with a palette of its own. Returns: bytes."""
     with Image.open(path) as picture:
         page = picture.convert("RGB")
-    frequent = sorted(page.getcolors(page.width * page.height), reverse=True)[:EXACT]
-    palette = Image.new("P", (1, 1))
+    frequent = [colour for _count, colour in sorted(page.getcolors(page.width * page.height), reverse=True)[:EXACT]]
     others = page.quantize(OTHERS, method=Image.Quantize.MAXCOVERAGE).getpalette()
-    palette.putpalette([*(part for _count, colour in frequent for part in colour), *others[: 3 * OTHERS]])
+    cells = {}  # Pillow does not tell colours of one cell apart: the most frequent stands for them
+    for colour in [*frequent, *zip(others[::3], others[1::3], others[2::3], strict=True)]:
+        cells.setdefault(tuple(part >> 2 for part in colour), colour)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in cells.values() for part in colour])
     page.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
     return path.stat().st_size
 
