@@ -19,6 +19,17 @@ _TOLD_BY_EQUALITY: Final = frozenset({type(None), bool, int, str})
 """Types of which equal values are the same value. Of others they are not: `(1,) == (True,)`, `0.0 == -0.0`."""
 
 
+def _enclosed(function: Callable[..., Any]) -> list[tuple[str, str]]:
+    """Return the plain values that a function has from the one it was made in: a factory makes many of one name."""
+    code, found = getattr(function, "__code__", None), []
+    for name, cell in zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
+        try:
+            found.append((name, canonical(cell.cell_contents).hex()))
+        except (ValueError, RecursionError):  # empty as yet, or an object
+            continue
+    return found
+
+
 class Arguments:
     """
     The parameters of one function. `f(1)`, `f(1, branch_id=None)` and `f(tenant_id=1)` are the same call.
@@ -49,6 +60,7 @@ class Arguments:
             self._left_out[name] = default
             if type(default) not in _TOLD_BY_EQUALITY:
                 self._encoded[name] = encoded
+        identity += _enclosed(function)
         made = blake2b(canonical(identity), digest_size=16).digest()
         self.label = base64.urlsafe_b64encode(made).decode()[:LABEL_CHARS]
         """Six characters that tell this function's entries from those of others in the same group."""

@@ -219,6 +219,19 @@ def test_functions_of_one_group_never_meet() -> None:
     assert {one.name, two.name} <= set(registry)
 
 
+def test_functions_that_a_factory_makes_never_meet() -> None:
+    def make(factor: int):
+        @cache_query_result(key_prefix="factories", shared=True)
+        def times(number: int) -> int:
+            return number * factor
+
+        return times
+
+    twice, thrice = make(2), make(3)
+    assert [twice(5), thrice(5), twice(5), thrice(5)] == [10, 15, 10, 15]
+    assert make(2).peek(5) == 10, "another process makes the same one"
+
+
 def test_unknown_option_and_unknown_field_of_a_tag_are_refused_at_once() -> None:
     with pytest.raises(TypeError, match="time_out"):
         cache_query_result(time_out=5)(len)
