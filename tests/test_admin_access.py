@@ -9,6 +9,7 @@ from console import (
     console_rates,
     console_stock,
     entry_of,
+    every_page,
     everything,
     make_run,
     make_shops,
@@ -245,3 +246,13 @@ def test_the_index_shows_the_console_to_those_who_may_see_it(rf):
         assert not console.has_add_permission(request)
         assert not console.has_change_permission(request)
         assert not console.has_delete_permission(request)
+
+
+def test_who_may_not_see_the_rules_is_led_to_none():
+    urls = {name: url for name, url in every_page().items() if not name.startswith(("rule ", "host"))}
+    for permissions, leads in ((), False), (("view_invalidationrule",), True), (("change_invalidationrule",), True):
+        client = make_user(f"of {permissions}", *ALL_PERMISSIONS, *permissions)
+        pages = {name: client.get(url, follow=True).content.decode() for name, url in urls.items()}
+        found = {name for name, text in pages.items() if "/invalidationrule/?q=" in text}
+        assert ({"activity_list", "function"} <= found) is leads, permissions
+        assert leads or not any("/invalidationrule/" in text for text in pages.values())

@@ -86,6 +86,16 @@ def test_tenants_are_listed_with_what_they_hold(admin, filled):
     assert "Gold" not in text_of(admin.get(page("tenant_list", q="ru")))
 
 
+@pytest.mark.parametrize(
+    ("alias", "group", "call"),
+    [("api", "product_list", "shop.views.products_api(request"), ("query", "console_stock", "console.console_stock(")],
+)
+def test_the_entries_of_a_group_say_how_its_function_or_view_is_called(admin, filled, alias, group, call):
+    answer = admin.get(page("entry_list", ids.tenant_id(filled), ids.group_id(alias, group)))
+    assert answer.status_code == 200
+    assert call in text_of(answer)
+
+
 def test_tenants_with_reads_come_first(admin, filled):
     recorder.flush()
     names = re.findall(r"Ruby & Co|Gold & Sons", text_of(admin.get(page("tenant_list"))))

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from django.http import QueryDict
-from django.urls import NoReverseMatch
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -124,10 +122,4 @@ def by_of(line: lines.Line) -> str:
 def _rule_url(page: Page, line: lines.Line) -> str:
     if line.source not in ("rule", "relay") or not line.who or line.who.startswith("~"):
         return ""
-    try:
-        url = page.url("cacheadmin_invalidationrule_changelist")
-    except NoReverseMatch:  # a site that registered the console without the rules
-        return ""
-    query = QueryDict(mutable=True)
-    query["q"] = line.who.split(", ")[0]
-    return f"{url}?{query.urlencode()}"
+    return page.rules_url(line.who.split(", ")[0])

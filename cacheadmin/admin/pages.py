@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from urllib.parse import urlencode
 
 import django
 from django.contrib.admin import AdminSite
@@ -198,6 +199,16 @@ class Page(View):
     def url(self, name: str, *args: Any) -> str:
         """Return the URL of another page of the console, by its name."""
         return url_to(self.site, name, *args)
+
+    def rules_url(self, search: str = "") -> str:
+        """Return the URL of the list of rules; empty for who may not see it, and on a site without it."""
+        if not any(self.request.user.has_perm(f"cacheadmin.{act}_invalidationrule") for act in ("view", "change")):
+            return ""
+        try:
+            url = self.url("cacheadmin_invalidationrule_changelist")
+        except NoReverseMatch:  # a site that registered the console without the rules
+            return ""
+        return f"{url}?{urlencode({'q': search})}" if search else url
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         request.current_app = self.site.name

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlencode
 
-from django.urls import NoReverseMatch
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -80,9 +79,8 @@ def _cause(page: Page, cause: overview.Cause) -> SafeString:
     if cause.source != "rule":
         by = cause.name or cause.source
         return format_html(_("{} is invalidated {} by {}."), what, _often(cause.a_minute), by)
-    try:
-        url = f"{page.url('cacheadmin_invalidationrule_changelist')}?{urlencode({'q': cause.name})}"
-    except NoReverseMatch:  # a site that registered the console without the rules
+    url = page.rules_url(cause.name)
+    if not url:
         return format_html(_("{} is invalidated {} by the rule {}."), what, _often(cause.a_minute), cause.name)
     rule = format_html('<a href="{}">{}</a>', url, cause.name)
     return format_html(_("{} is invalidated {} by the rule {}."), what, _often(cause.a_minute), rule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser
-from cacheadmin.admin import figures, formats, history, ids, naming, paging
+from cacheadmin.admin import figures, formats, history, ids, naming, paging, worth
 from cacheadmin.admin.dropping import rules_for
 from cacheadmin.admin.pages import Crumb, Figure, Page
 from cacheadmin.admin.warmable import can_warm
@@ -20,7 +20,8 @@ from cacheadmin.admin.words import state_word
 from cacheadmin.browser import STATES, EntryPage, EntryRow
 from cacheadmin.browser.entries import WHOLE, Order
 from cacheadmin.conf import config
-from cacheadmin.functions import CachedFunction, registry
+from cacheadmin.functions import registry
+from cacheadmin.overview.reach import Function
 from cacheadmin.store import store
 from cacheadmin.targets import Target
 from cacheadmin.tenancy import tenancy
@@ -45,14 +46,14 @@ class Segment:
     is_current: bool
 
 
-def functions_of(alias: str, group: str) -> list[CachedFunction[Any, Any]]:
+def functions_of(alias: str, group: str) -> list[Function]:
     """Return the functions that fill a group."""
     return [each for each in registry.values() if each.alias == alias and each.group == group]
 
 
-def signature(function: CachedFunction[Any, Any]) -> str:
-    """Return a function as one would call it, at most 120 characters."""
-    text = f"{function.name}{function.arguments.signature}"
+def signature(function: Function) -> str:
+    """Return a function or a view as one would call it, at most 120 characters."""
+    text = function.name.rpartition(".")[0] + f".{worth.signature_text(function)}"
     return text if len(text) <= 120 else text[:118] + "…)"
 
 
@@ -196,7 +197,7 @@ class EntryList(Page):
         self,
         page: EntryPage | None,
         numbers: figures.Figures,
-        functions: Sequence[CachedFunction[Any, Any]],
+        functions: Sequence[Function],
         dropped: history.Dropped | None,
         rules: int,
     ) -> list[Figure]:
@@ -217,17 +218,12 @@ class EntryList(Page):
                 formats.number(rules),
                 note=_("drop this group") if rules else _("only its timeout does"),
                 level="" if rules else "bad",
-                url=self._rules_url() if rules else "",
+                url=self.rules_url() if rules else "",
             ),
         ]
 
-    def _rules_url(self) -> str:
-        if not self.request.user.has_perm("cacheadmin.view_invalidationrule"):
-            return ""
-        return self.url("cacheadmin_invalidationrule_changelist")
 
-
-def timeout_texts(function: CachedFunction[Any, Any]) -> tuple[str, str]:
+def timeout_texts(function: Function) -> tuple[str, str]:
     """Return a function's timeout, and what follows it: "15 min", "then 60 s of grace"."""
     options = function.options()
     if options.timeout_ms < 0:

@@ -139,12 +139,6 @@ class EntryDetail(Page):
             return [Note(_("Not served until its invalidation is done."), _("An invalidation waits."), "warn")]
         return []
 
-    def rules_url(self) -> str:
-        """Return the URL of the list of rules, empty for who may not see it."""
-        if not self.request.user.has_perm("cacheadmin.view_invalidationrule"):
-            return ""
-        return self.url("cacheadmin_invalidationrule_changelist")
-
 
 def _verdict(view: EntryView) -> str:
     """Return the quiet line of an entry that is well."""

@@ -7,10 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch
 from django.utils.translation import gettext as _
 
 from cacheadmin import browser
@@ -247,7 +245,7 @@ class FunctionDetail(Page):
             sheet=sheet,
             sheet_json=sheet.to_json() if sheet else None,
             tenants=self._tenants(found, counted.tenants if counted else []),
-            rules=[(rule, self._rule_url(rule)) for rule in rules],
+            rules=[(rule, self.rules_url(rule.name)) for rule in rules],
             scope=self._scope(found),
             is_for_all=not self.access.is_bound,
             invalidate_url=self.url("cacheadmin_invalidate"),
@@ -315,9 +313,3 @@ class FunctionDetail(Page):
             for each in found
             if self.access.sees(each.tenant)
         ]
-
-    def _rule_url(self, rule: Rule) -> str:
-        try:
-            return f"{self.url('cacheadmin_invalidationrule_changelist')}?{urlencode({'q': rule.name})}"
-        except NoReverseMatch:  # a site that registered the console without the rules
-            return ""
