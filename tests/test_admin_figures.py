@@ -97,7 +97,9 @@ def test_the_history_of_a_rule_says_who_and_when(admin, amira):
     answer = admin.get(page("invalidationrule_history", made.pk))
     assert [entry.user for entry in answer.context["entries"]] == [other, amira]
     assert all(begun <= entry.action_time <= timezone.now() for entry in answer.context["entries"])
-    rows = re.findall(r"<tr><td[^>]*>(.*?)</td><td>(.*?)</td><th[^>]*>(.*?)</th></tr>", answer.content.decode(), re.DOTALL)
+    rows = re.findall(
+        r"<tr><td[^>]*>(.*?)</td><td>(.*?)</td><th[^>]*>(.*?)</th></tr>", answer.content.decode(), re.DOTALL
+    )
     assert [(who, re.sub("<[^>]+>", "", what)) for _when, who, what in rows] == [
         ("bianca", "enabled: off → on"),
         ("amira", "enabled: on → off"),
