@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import enum
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
+from types import FunctionType
 from typing import Any, Final
 
 from .exceptions import InvalidKey
@@ -19,15 +21,43 @@ _TOLD_BY_EQUALITY: Final = frozenset({type(None), bool, int, str})
 """Types of which equal values are the same value. Of others they are not: `(1,) == (True,)`, `0.0 == -0.0`."""
 
 
-def _enclosed(function: Callable[..., Any]) -> list[tuple[str, str]]:
-    """Return the plain values that a function has from the one it was made in: a factory makes many of one name."""
+_CONSTANT: Final = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return `module.name` of a function. Raises: TypeError if it has none, like a `functools.partial`."""
+    try:
+        return f"{function.__module__}.{function.__qualname__}"
+    except AttributeError:
+        raise TypeError(
+            f"{function!r:.100} has no name that its entries could be stored under. Decorate a function made with "
+            "`def` that calls it."
+        ) from None
+
+
+def _enclosed(function: Callable[..., Any]) -> list[tuple[str, Any]]:
+    """Return the constants that a function has from the one it was made in: a factory makes many of one name."""
     code, found = getattr(function, "__code__", None), []
     for name, cell in zip(getattr(code, "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
         try:
-            found.append((name, canonical(cell.cell_contents).hex()))
-        except (ValueError, RecursionError):  # empty as yet, or an object
+            found.append((name, _constant(cell.cell_contents)))
+        except ValueError:  # empty as yet, or what may be another thing in another process: a list, an object
             continue
     return found
+
+
+def _constant(value: Any) -> Any:
+    """Return what stands for a value that is the same in every process. Raises: ValueError."""
+    kind = type(value)  # not isinstance: it would have a lazy object made
+    if kind in _CONSTANT:
+        return value
+    if kind is tuple:
+        return tuple(map(_constant, value))
+    if issubclass(kind, enum.Enum):
+        return value
+    if issubclass(kind, type) or kind is FunctionType:
+        return ("named", name_of(value))
+    raise ValueError(kind)
 
 
 class Arguments:
@@ -50,7 +80,7 @@ class Arguments:
         self._defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self._left_out: dict[str, Any] = {}
         self._encoded: dict[str, bytes] = {}
-        identity = [f"{function.__module__}.{function.__qualname__}", version]
+        identity = [name_of(function), version]
         for name, default in self._defaults.items():
             try:
                 encoded = canonical(default)

@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefuncti
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from . import invalidation, transactions
-from .arguments import Arguments
+from .arguments import Arguments, name_of
 from .conf import cache_settings
 from .exceptions import CacheAway, InvalidKey, InvalidTenant
 from .invalidation import Invalidation
@@ -135,7 +135,7 @@ class CachedFunction(Cached, Generic[P, R]):
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.name = f"{function.__module__}.{function.__qualname__}"
+        self.name = name_of(function)
         check_numbers(self.name, timeout, grace, jitter)
         self.alias = alias
         self.group = check_group(key_prefix or function.__name__)

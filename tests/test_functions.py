@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import datetime as dt
+import functools
 import io
 import pickle
 import time
@@ -18,6 +19,7 @@ from django.core.cache import caches
 from django.db import connection, transaction
 from django.db.models import Sum
 from django.test import TestCase, override_settings
+from django.utils.functional import SimpleLazyObject
 
 from cacheadmin import (
     ABSENT,
@@ -230,6 +232,34 @@ def test_functions_that_a_factory_makes_never_meet() -> None:
     twice, thrice = make(2), make(3)
     assert [twice(5), thrice(5), twice(5), thrice(5)] == [10, 15, 10, 15]
     assert make(2).peek(5) == 10, "another process makes the same one"
+
+
+def test_functions_that_a_factory_makes_of_models_never_meet() -> None:
+    def make(model: type, columns: tuple[str, ...], seen: list[int]):
+        @cache_query_result(key_prefix="factories", shared=True)
+        def described() -> str:
+            return f"{model.__name__} {columns}"
+
+        return described
+
+    items, tenants, names = make(InventoryItem, ("pk",), []), make(Tenant, ("pk",), []), make(Tenant, ("name",), [])
+    assert [items(), tenants(), names()] == ["InventoryItem ('pk',)", "Tenant ('pk',)", "Tenant ('name',)"]
+    assert make(Tenant, ("pk",), [1]).peek() == "Tenant ('pk',)", "a list may be another one in another process"
+
+
+def test_what_a_function_encloses_is_not_looked_at_too_closely(django_assert_num_queries) -> None:
+    lazily, rows = SimpleLazyObject(lambda: pytest.fail("made")), Tenant.objects.all()
+
+    with django_assert_num_queries(0):
+
+        @cache_query_result(key_prefix="enclosing", shared=True)
+        def value() -> object:
+            return lazily, rows
+
+
+def test_what_has_no_name_is_refused_with_the_way_out() -> None:
+    with pytest.raises(TypeError, match=r"functools.partial.* has no name .* a function made with `def`"):
+        cache_query_result(key_prefix="powers", shared=True)(functools.partial(pow, 2))
 
 
 def test_unknown_option_and_unknown_field_of_a_tag_are_refused_at_once() -> None:

@@ -10,6 +10,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.http.response import HttpResponseBase
 
+from cacheadmin.arguments import name_of
 from cacheadmin.functions import Cached, check_numbers, given_tags, made_tags, registry, timeout_ms
 from cacheadmin.keys import Entry, check_group, digest, fingerprint
 from cacheadmin.reading import Call, Options, Pace, attempt, attempt_async, miss, run, run_async
@@ -58,7 +59,7 @@ class CachedView(Cached):
             raise TypeError(f"cache_api_response() got an unexpected keyword argument {min(unknown)!r}")
         functools.update_wrapper(self, view)
         self.function = view
-        self.name = f"{view.__module__}.{view.__qualname__}"
+        self.name = name_of(view)
         check_numbers(self.name, timeout, options.get("grace", 0), options.get("jitter", 0))
         self.alias = alias
         self.group = check_group(key_prefix or view.__name__)
