@@ -43,7 +43,7 @@ ALL = (
         "early_invalidate",
         _of("commits", "early_invalidate"),
         short=150,
-        long=5_000,
+        long=10_000,
         must=("stale", "uncommitted", "own_write_unseen"),
         watches=("after_the_commit", "no_hit_after_a_write", "no_fill_after_a_write", "no_fill_of_snapshots"),
         databases=("sqlite", "postgres"),
