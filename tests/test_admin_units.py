@@ -253,6 +253,7 @@ def test_a_value_is_described_in_the_language_of_its_reader(value, german, frenc
         ("shop.inventory_list", "shop.<wbr>inventory_<wbr>list"),
         ("report:sales, page=2", "report:<wbr>sales, page=<wbr>2"),
         ("ends_ in. signs:", "ends_ in. signs:"),
+        ("2026.11.3 at 18:04", "2026.11.3 at 18:04"),
         ("<b>.x&y_z", "&lt;b&gt;.<wbr>x&amp;y_<wbr>z"),
         ("a\u202e_b", "a\\u202e_<wbr>b"),
         ("", ""),

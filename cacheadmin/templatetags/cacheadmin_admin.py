@@ -103,7 +103,7 @@ def cacheadmin_breakable(text: str) -> SafeString:
     return mark_safe(_JOINTS.sub(r"\1<wbr>", escape(visible(str(text)))))  # noqa: S308 - escaped
 
 
-_JOINTS = re.compile(r"([._:/](?=\w)|(?<=\w)=(?=\w))")
+_JOINTS = re.compile(r"([_/](?=\w)|[.:](?=[^\W\d])|(?<=\w)=(?=\w))")  # numbers and times stay whole
 
 
 @register.simple_tag
