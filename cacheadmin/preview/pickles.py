@@ -289,7 +289,7 @@ _PUSHED: Final = frozenset(
 _CODES: Final = frozenset(op.code for op in pickletools.opcodes) | {""}
 _CUT: Final = "ends early"
 _DEEPEST: Final = 5_000
-"""Values that wait on one another at the end of what was read: more than can be shown, few enough to be put together."""
+"""Values that wait on one another at the end of what was read: more than can be shown, few enough to put together."""
 _TRANSPARENT: Final = frozenset({"MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "FRAME"})
 """Opcodes that may stand between a container and the mark before its items."""
 _FILLING: Final = frozenset({"EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "APPENDS", "SETITEMS", "ADDITEMS"})
