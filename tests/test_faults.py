@@ -53,7 +53,7 @@ def test_scenario_goes_red_without_a_mechanism(name: str, mechanism: str, addres
     scenario = SCENARIOS[name]
     database = address(scenario.databases[0])
     told = faults(name, "--count", scenario.long, "--database", database, "--without", mechanism)
-    assert told["is_broken"]
+    assert told["is_broken"], told
 
 
 def test_a_procedure_of_postgresql_is_lost_in_a_crash_without_its_intent(address: Callable[[str], str]) -> None:

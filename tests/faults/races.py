@@ -242,7 +242,8 @@ def play(act: Callable[[Outcome], None], seed: int) -> Player:
         except Exception as error:
             outcome.violate("exceptions", f"{type(error).__name__}: {error}")
             outcome.violations.insert(0, outcome.violations.pop())
-        told = {"figures": outcome.figures, "violations": [text[:300] for text in outcome.violations[:EXAMPLES]]}
+        examples = [text[:300] for text in outcome.violations[:EXAMPLES]]
+        told = {"figures": outcome.figures, "kinds": sorted(outcome.kinds), "violations": examples}
         os.write(send, json.dumps(told).encode())
 
     pid = start(part)
@@ -302,4 +303,5 @@ def gather(outcome: Outcome, told: bytes) -> None:
     counted = json.loads(told)
     for name, figure in counted["figures"].items():
         outcome.count(name, figure)
+    outcome.kinds.update(counted["kinds"])
     outcome.violations[:0] = counted["violations"]
