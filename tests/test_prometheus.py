@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core.signals import request_started
 from django.db import connections
 from django.test import override_settings
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from cacheadmin import outbox, prometheus
@@ -113,6 +113,18 @@ def test_groups_beyond_the_bound_are_other_and_their_sum_is_exact():
     assert len(found) == names.MOST_GROUPS + 1
     assert found["cacheadmin_reads_total", "query", "other", "hit"] == 2.0 * (1000 - names.MOST_GROUPS)
     assert sum(found.values()) == 2000.0
+
+
+def test_a_name_that_no_utf_8_can_hold_does_not_take_the_page_of_metrics_away():
+    prometheus.install()
+    before = exported()
+    with some_tenants(1):
+        for _ in range(2):
+            recorder.read("query", "gr\ud800up", "\udfff", "hit", 1_000)
+            assert recorder.flush()
+            counting.tenants.refresh()
+    assert grown(before)["cacheadmin_reads_total", "query", r"gr\ud800up", "hit"] == 2.0
+    assert rb'group="gr\\ud800up"' in generate_latest()
 
 
 def test_all_processes_name_the_same_groups_whichever_they_meet_first():

@@ -12,6 +12,7 @@ from ..exceptions import CacheAway
 from ..stats import OTHER
 from ..stats.agreeing import busiest, first_groups
 from ..stats.history import Group
+from ..texts import shown
 
 logger = logging.getLogger("cacheadmin")
 
@@ -53,10 +54,10 @@ class Groups:
         self._is_full = max(len(found), len(self.named)) >= MOST_GROUPS
 
     def label(self, alias: str, group: str) -> str:
-        """Return the label of a group."""
+        """Return the label of a group; a page of metrics with half a character in it cannot be sent at all."""
         if not group:
             return NOBODY
-        return group if (alias, group) in self.named else REST
+        return shown(group) if (alias, group) in self.named else REST
 
 
 class Tenants:
@@ -87,7 +88,7 @@ class Tenants:
         """Return the label of a tenant."""
         if tenant is None:
             return NOBODY
-        return tenant[:LONGEST] if tenant in self.named else REST
+        return shown(tenant[:LONGEST]) if tenant in self.named else REST
 
 
 groups: Final = Groups()
