@@ -286,6 +286,23 @@ def test_signed_value_is_not_unpickled_when_it_was_changed(redis) -> None:
     assert cache.get("tenant:1:signed:a") == {"b": 1}
 
 
+@override_settings(CACHEADMIN={"SIGN_VALUES": True, "TENANCY": "shop.cache.Tenancy"})
+def test_integers_are_read_and_counted_on_where_values_are_signed() -> None:
+    @cache_tenant_query(timeout=60, key_prefix="signed_number")
+    def number(tenant_id: int) -> int:
+        return 7
+
+    assert (number(1), number.peek(1)) == (7, 7)
+    cache = caches["query"]
+    cache.set("tenant:1:signed:n", 5)
+    cache.set_many({"tenant:1:signed:m": -6})
+    assert cache.get_many(["tenant:1:signed:n", "tenant:1:signed:m"]) == {
+        "tenant:1:signed:n": 5,
+        "tenant:1:signed:m": -6,
+    }
+    assert (cache.incr("tenant:1:signed:n"), cache.get("tenant:1:signed:n")) == (6, 6)
+
+
 @pytest.fixture
 def bounded_memory() -> Iterator[None]:
     """A flipped bit can make a pickle ask for any amount of memory: let that fail as it would on a real host."""

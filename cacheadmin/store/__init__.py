@@ -31,11 +31,12 @@ _stores: dict[str, Store] = {}
 
 def store(alias: str) -> Store:
     """Return the store of a managed alias; the same one for the whole process. Raises: UnknownAlias."""
+    stores = _stores
     try:
-        return _stores[alias]
+        return stores[alias]
     except KeyError:
         managed(alias)
-        return _stores.setdefault(alias, RedisStore(alias) if is_redis(alias) else PortableStore(alias))
+        return stores.setdefault(alias, RedisStore(alias) if is_redis(alias) else PortableStore(alias))
 
 
 def is_redis(alias: str) -> bool:
@@ -44,4 +45,8 @@ def is_redis(alias: str) -> bool:
     return "redis" in backend or "valkey" in backend
 
 
-on_change(_stores.clear)
+@on_change
+def _forget() -> None:
+    """Begin anew, so that what a thread makes by the old settings at this moment stays with the old ones."""
+    global _stores
+    _stores = {}

@@ -73,10 +73,9 @@ class Codec:
         return (envelope.SIGNED if self._key else envelope.VALUE), payload
 
     def seal(self, codec: int, proof: bytes, about: Any, payload: bytes) -> bytes:
-        """Return what is stored: header and payload, signed if the settings say so."""
-        if self._key:
+        """Return what is stored: header and payload, signed if the settings say so; digits, which run no code, never."""
+        if codec == envelope.SIGNED:
             payload = envelope.sign(payload, proof, self._key)
-            codec = envelope.SIGNED if codec != envelope.DIGITS else codec
         return envelope.seal(codec, proof, about, payload)
 
     def decode(self, codec: int, payload: memoryview, proof: bytes) -> Any:
