@@ -73,7 +73,7 @@ class Codec:
         return (envelope.SIGNED if self._key else envelope.VALUE), payload
 
     def seal(self, codec: int, proof: bytes, about: Any, payload: bytes) -> bytes:
-        """Return what is stored: header and payload, signed if the settings say so; digits, which run no code, never."""
+        """Return what is stored: header and payload, signed if the settings say so; but digits run no code."""
         if codec == envelope.SIGNED:
             payload = envelope.sign(payload, proof, self._key)
         return envelope.seal(codec, proof, about, payload)
