@@ -1404,6 +1404,18 @@ class TestRaw:
             assert cursor.rowcount == -1
 
 
+def in_a_process_of_its_own(code, directory):
+    """Run code of the shop on a new SQLite file; return what became of the process."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"SHOP_DB": str(directory / "shop.sqlite3"), "PYTHONPATH": "tests"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 WITH_ROWS = """
     import os
     os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
@@ -1449,17 +1461,7 @@ WITH_ROWS = """
 
 @pytest.mark.skipif(ON_POSTGRES, reason="SQLite commits a write that returns rows with the last of them")
 def test_who_reads_while_a_write_waits_to_be_fetched_stores_nothing_old(tmp_path):
-    code = WITH_ROWS.replace("settings_of(outbox)", '{**settings.CACHEADMIN, "OUTBOX": outbox}')
-    code = code.replace("import override_settings", "import override_settings\n    from django.conf import settings")
-    environment = os.environ | {"SHOP_DB": str(tmp_path / "shop.sqlite3"), "PYTHONPATH": "tests"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(WITH_ROWS)],
-        cwd=Path(__file__).parent.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = in_a_process_of_its_own(WITH_ROWS, tmp_path)
     assert done.stdout.split() == list("123456"), done.stderr
 
 
@@ -1583,13 +1585,5 @@ PATIENCE = """
 
 def test_a_patient_writer_of_sqlite_stays_patient(tmp_path):
     """A SELECT of ours before a transaction's first write would make SQLite refuse it at once."""
-    environment = os.environ | {"SHOP_DB": str(tmp_path / "shop.sqlite3"), "PYTHONPATH": "tests"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PATIENCE)],
-        cwd=Path(__file__).parent.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = in_a_process_of_its_own(PATIENCE, tmp_path)
     assert done.stdout.strip() == "by_sql True", done.stderr
