@@ -228,6 +228,19 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, set
 
 
 @pytest.fixture
+def use_rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """`use_rules(rule, …)` puts these in the place of all rules in code."""
+    from cacheadmin import rules
+
+    def use(*given: Any) -> None:
+        monkeypatch.setattr(rules.current, "_code", given)
+        rules.forget()
+
+    yield use
+    rules.forget()
+
+
+@pytest.fixture
 def within_a_minute(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stand forty seconds into a minute: a bucket that just began is not drawn yet, and one must not end meanwhile."""
     monkeypatch.setattr("cacheadmin.doctor.servers.CLOCKS_APART_SECONDS", 60)  # the server's clock does not follow

@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
 from psycopg import IsolationLevel
 
-from cacheadmin import Rule, Target, cache_tenant_query, outbox, rules, transactions
+from cacheadmin import Rule, Target, cache_tenant_query, outbox, transactions
 from cacheadmin.models import Intent
 from cacheadmin.outbox import Delivery, relay, rows
 from cacheadmin.signals import cache_read
@@ -33,12 +33,9 @@ def replica(settings):
 
 
 @pytest.fixture
-def shop(monkeypatch):
-    rule = Rule("tenants", model="shop.Tenant", tenant="*", targets=["group:names"])
-    monkeypatch.setattr(rules.current, "_code", (rule,))
-    rules.forget()
-    yield Tenant.objects.create(name="a", slug="a").pk
-    rules.forget()
+def shop(use_rules):
+    use_rules(Rule("tenants", model="shop.Tenant", tenant="*", targets=["group:names"]))
+    return Tenant.objects.create(name="a", slug="a").pk
 
 
 @pytest.fixture

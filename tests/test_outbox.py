@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.utils import OperationalError
 from django.utils import timezone
 
-from cacheadmin import ALL, Rule, Target, invalidation, outbox, rules, transactions
+from cacheadmin import ALL, Rule, Target, invalidation, outbox, transactions
 from cacheadmin.conf import in_tests
 from cacheadmin.invalidation import Invalidation, request
 from cacheadmin.models import Intent, InvalidationRule
@@ -20,12 +20,10 @@ TARGET = Target("group", "tenants", "7")
 
 
 @pytest.fixture(autouse=True)
-def tenant_rule(monkeypatch):
+def tenant_rule(use_rules):
     rule = Rule("tenants", model="shop.Tenant", tenant="-", targets=["tenants"])
-    monkeypatch.setattr(rules.current, "_code", (rule,))
-    rules.forget()
-    yield rule
-    rules.forget()
+    use_rules(rule)
+    return rule
 
 
 class Redis:

@@ -21,12 +21,8 @@ CALL = "CALL something()"
 
 
 @pytest.fixture(autouse=True)
-def tenant_rule(monkeypatch):
-    rule = Rule("tenants", model="shop.Tenant", tenant="-", targets=["tenants"])
-    monkeypatch.setattr(rules.current, "_code", (rule,))
-    rules.forget()
-    yield
-    rules.forget()
+def tenant_rule(use_rules):
+    use_rules(Rule("tenants", model="shop.Tenant", tenant="-", targets=["tenants"]))
 
 
 @pytest.fixture

@@ -19,16 +19,6 @@ from shop.models import Branch, Category, GoldRate, InventoryItem, Sale, SaleLin
 from shop.models import Tenant as ShopTenant
 
 
-@pytest.fixture
-def use_rules(monkeypatch):
-    def use(*given):
-        monkeypatch.setattr(rules.current, "_code", tuple(given))
-        rules.forget()
-
-    yield use
-    rules.forget()
-
-
 def rule(**values):
     return Rule(**({"name": "items", "model": "shop.InventoryItem", "targets": ["items"]} | values))
 

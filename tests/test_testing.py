@@ -5,7 +5,7 @@ from django.core.cache import caches
 from django.db import transaction
 from django.test import TestCase
 
-from cacheadmin import Rule, cache_query_result, invalidate_tenant_cache, outbox, rules
+from cacheadmin import Rule, cache_query_result, invalidate_tenant_cache, outbox
 from cacheadmin.outbox import Delivery, delivery
 from cacheadmin.targets import Target
 from cacheadmin.testing import (
@@ -21,11 +21,8 @@ from shop.models import Tenant
 
 
 @pytest.fixture
-def tenants_rule(monkeypatch):
-    monkeypatch.setattr(rules.current, "_code", (Rule("tenants", model="shop.Tenant", targets=["tenant"]),))
-    rules.forget()
-    yield
-    rules.forget()
+def tenants_rule(use_rules):
+    use_rules(Rule("tenants", model="shop.Tenant", targets=["tenant"]))
 
 
 class TestTheMixin(CacheTestMixin, TestCase):
@@ -70,12 +67,8 @@ async def names_async():
 
 
 @pytest.fixture
-def names_rule(monkeypatch):
-    rule = Rule("names", model="shop.Tenant", tenant="shared", targets=["group:names"])
-    monkeypatch.setattr(rules.current, "_code", (rule,))
-    rules.forget()
-    yield
-    rules.forget()
+def names_rule(use_rules):
+    use_rules(Rule("names", model="shop.Tenant", tenant="shared", targets=["group:names"]))
 
 
 @pytest.mark.django_db

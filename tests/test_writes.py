@@ -43,16 +43,6 @@ ITEMS = Rule(
 )
 
 
-@pytest.fixture
-def use_rules(monkeypatch):
-    def use(*given):
-        monkeypatch.setattr(rules.current, "_code", tuple(given))
-        rules.forget()
-
-    yield use
-    rules.forget()
-
-
 class World:
     """Three tenants with two branches, a category, a supplier, a tag, and three items each."""
 
