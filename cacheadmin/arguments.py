@@ -11,8 +11,8 @@ from hashlib import blake2b
 from types import FunctionType
 from typing import Any, Final
 
+from .encoding import MEMBER_BYTES, canonical, fingerprint
 from .exceptions import InvalidKey
-from .keys import MEMBER_BYTES, canonical, fingerprint
 
 LABEL_CHARS: Final = 6
 _READABLE_BYTES: Final = MEMBER_BYTES - LABEL_CHARS - 1

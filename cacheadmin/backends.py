@@ -32,8 +32,9 @@ from redis.exceptions import ResponseError
 from . import invalidation, memory, transactions
 from .conf import alias_of, config
 from .connections import AWAY
+from .encoding import unescape
 from .exceptions import CacheAway, UncacheableValue
-from .keys import Entry, logical, unescape
+from .keys import Entry, logical
 from .scoped import ScopedKeys
 from .store import RedisStore, store
 from .targets import Target, glob

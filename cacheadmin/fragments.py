@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from .keys import Entry, Place, fingerprint, member
+from .encoding import fingerprint
+from .keys import Entry, Place, member
 
 _LABEL: Final = "frag!"
 _STOCK: Final = re.compile(r"template\.cache\.(?P<name>.+)\.(?P<digest>[0-9a-f]{32})", re.DOTALL)

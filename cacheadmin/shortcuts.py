@@ -12,8 +12,9 @@ from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from . import invalidation, transactions
+from .encoding import fingerprint
 from .functions import timeout_ms
-from .keys import Entry, fingerprint, get_cache_key, get_tenant_cache_key, logical, member, split, tenant_text
+from .keys import Entry, get_cache_key, get_tenant_cache_key, logical, member, split, tenant_text
 from .reading import Call, Options, Pace, get
 from .results import settled
 from .scoped import ScopedKeys

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cacheadmin.arguments import LABEL_CHARS, Arguments
+from cacheadmin.encoding import MEMBER_BYTES
 from cacheadmin.exceptions import InvalidKey
-from cacheadmin.keys import MEMBER_BYTES
 
 thorough = settings(max_examples=1_000 if os.environ.get("CI") else 300, deadline=None)
 

@@ -20,26 +20,9 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from cacheadmin import get_cache_key, get_tenant_cache_key
+from cacheadmin.encoding import MEMBER_BYTES, NAME_BYTES, canonical, escape, fingerprint, name, unescape
 from cacheadmin.exceptions import InvalidKey, InvalidTenant
-from cacheadmin.keys import (
-    MEMBER_BYTES,
-    NAME_BYTES,
-    Entry,
-    Place,
-    Scoped,
-    canonical,
-    check_group,
-    escape,
-    fingerprint,
-    logical,
-    member,
-    name,
-    parse,
-    split,
-    split_own,
-    tenant_text,
-    unescape,
-)
+from cacheadmin.keys import Entry, Place, Scoped, check_group, logical, member, parse, split, split_own, tenant_text
 from shop.models import Tenant
 
 thorough = settings(max_examples=10_000 if os.environ.get("CI") else 150, deadline=None)

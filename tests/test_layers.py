@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "cacheadmin"
 
 ROOMS = """
     exceptions signals conf
-    keys targets envelope arguments fragments preview texts
+    encoding keys targets envelope arguments fragments preview texts
     tenancy connections scripts transactions
     stats store memory
     results reading scoped reclaiming invalidation

@@ -7,8 +7,9 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from cacheadmin.encoding import literal_glob
 from cacheadmin.exceptions import CacheAdminError
-from cacheadmin.keys import literal_glob, logical_tenant
+from cacheadmin.keys import logical_tenant
 from cacheadmin.targets import WIDEST_PATTERN, Target, from_pattern
 
 from . import formats

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any, Final, Literal
 
 from cacheadmin import envelope
+from cacheadmin.encoding import unescape
 from cacheadmin.functions import registry
-from cacheadmin.keys import Group, unescape
+from cacheadmin.keys import Group
 from cacheadmin.scripts import run_many, script
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import Target

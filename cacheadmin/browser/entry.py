@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from cacheadmin import envelope
+from cacheadmin.encoding import unescape
 from cacheadmin.exceptions import InvalidKey
 from cacheadmin.functions import registry
-from cacheadmin.keys import Entry, logical, member, split, unescape
+from cacheadmin.keys import Entry, logical, member, split
 from cacheadmin.preview import MAX_BYTES
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import Target

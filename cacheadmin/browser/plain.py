@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cacheadmin import connections
-from cacheadmin.keys import alias_base, literal_glob, logical_tenant
+from cacheadmin.encoding import literal_glob
+from cacheadmin.keys import alias_base, logical_tenant
 from cacheadmin.preview import MAX_BYTES
 from cacheadmin.store import RedisStore, store
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from cacheadmin.conf import config
+from cacheadmin.encoding import unescape
 from cacheadmin.exceptions import InvalidKey
 from cacheadmin.fragments import stock_fragment
 from cacheadmin.invalidation.dropping import drop, keeps_scopes
 from cacheadmin.invalidation.planning import Plan, Work
-from cacheadmin.keys import Parsed, logical, split, unescape
+from cacheadmin.keys import Parsed, logical, split
 from cacheadmin.store import SCAN_COUNT, RedisStore, store
 from cacheadmin.targets import glob, matches
 

@@ -10,8 +10,9 @@ from django.core.exceptions import DisallowedHost
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 
+from cacheadmin.encoding import canonical, digest
 from cacheadmin.exceptions import InvalidKey
-from cacheadmin.keys import canonical, digest, tenant_text
+from cacheadmin.keys import tenant_text
 from cacheadmin.tenancy import tenancy
 
 SESSION: Final = "@session"

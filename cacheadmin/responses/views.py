@@ -11,8 +11,9 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django.http.response import HttpResponseBase
 
 from cacheadmin.arguments import name_of
+from cacheadmin.encoding import digest, fingerprint
 from cacheadmin.functions import Cached, check_numbers, given_tags, made_tags, registry, timeout_ms
-from cacheadmin.keys import Entry, check_group, digest, fingerprint
+from cacheadmin.keys import Entry, check_group
 from cacheadmin.reading import Call, Options, Pace, attempt, attempt_async, miss, run, run_async
 from cacheadmin.responses.kept import Kept, varies
 from cacheadmin.responses.requests import (

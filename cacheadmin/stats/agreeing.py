@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..conf import config
 from ..connections import Link, link
-from ..keys import name
+from ..encoding import name
 from .counts import EVERY_TENANT, INDEX, OTHER, RESULTS
 from .history import Group, Numbers, Reader
 from .layout import DAY, HOUR, base, part_of, starts

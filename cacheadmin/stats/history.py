@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ..conf import config
-from ..keys import name
+from ..encoding import name
 from .asking import Asking, Buckets, Command, Later, Numbers, add_to, pairs
 from .counts import EVENTS, LATENCY_BOUNDS_US, TIMES, Mark
 from .layout import (

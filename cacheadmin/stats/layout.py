@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from zlib import crc32
 
 from ..conf import cache_settings, config
-from ..keys import name, unescape
+from ..encoding import name, unescape
 from .counts import EVENTS, EVERY_TENANT, Delta
 
 MINUTE: Final = 60
@@ -170,7 +170,7 @@ def added(some: list[int], others: list[int]) -> list[int]:
 
 @lru_cache(maxsize=32_768)
 def part_of(part: str) -> str:
-    """Undo `keys.name` for a group, an alias, a rule."""
+    """Undo `encoding.name` for a group, an alias, a rule."""
     return unescape(part)
 
 

@@ -19,8 +19,8 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from ..conf import config, is_configured
 from ..connections import Link, link
+from ..encoding import name
 from ..exceptions import CacheAway
-from ..keys import name
 from ..scripts import run_many, script
 from .counts import OTHER, Delta, Mark
 from .layout import (

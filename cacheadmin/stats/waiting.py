@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ..conf import config
 from ..connections import link
-from ..keys import name
+from ..encoding import name
 from .layout import DAY, HOUR, KEEP_SAMPLES, MINUTE, waiting_key
 from .servers import redis_aliases
 

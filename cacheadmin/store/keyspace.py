@@ -10,9 +10,10 @@ from redis.exceptions import ResponseError
 
 from .. import connections, envelope
 from ..connections import Link
+from ..encoding import literal_glob
+from ..encoding import name as escaped_name
 from ..exceptions import CacheAway
-from ..keys import Group, Parsed, Place, alias_base, literal_glob, logical_tenant, parse
-from ..keys import name as escaped_name
+from ..keys import Group, Parsed, Place, alias_base, logical_tenant, parse
 from ..scripts import script
 
 UNLINK_AT_ONCE: Final = 500

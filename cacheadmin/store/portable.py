@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from django.core.cache import caches
 
-from ..keys import Entry, Place, digest
+from ..encoding import digest
+from ..keys import Entry, Place
 from .base import LONGEST_LEASE_MS, Denied, Drop, Fill, Found, Mode, Seen, Stamp, Store
 from .codec import refuse_once
 

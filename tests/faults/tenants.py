@@ -10,6 +10,7 @@ from django.core.cache import caches
 
 from cacheadmin import (
     cache_tenant_query,
+    encoding,
     get_tenant_cache_key,
     invalidate_cache,
     invalidate_tenant_cache,
@@ -62,10 +63,10 @@ CHANGES: tuple[Callable[[random.Random, str], str], ...] = (
     lambda chance, one: one.strip() or one + " ",
     lambda chance, one: one + chance.choice((" ", "\n", "\0", "\u200b", "\u00a0", ":", "*", "%", "~", "}", "-")),
     lambda chance, one: chance.choice((" ", "0", "+", ":", "*", "~", "{", "%")) + one,
-    lambda chance, one: keys.escape(one),
-    lambda chance, one: keys.unescape(one) if one.isascii() and "%" in one else one + one,
+    lambda chance, one: encoding.escape(one),
+    lambda chance, one: encoding.unescape(one) if one.isascii() and "%" in one else one + one,
     lambda chance, one: keys.logical_tenant(one),
-    lambda chance, one: keys.name(one),
+    lambda chance, one: encoding.name(one),
     lambda chance, one: unicodedata.normalize("NFC", one),
     lambda chance, one: unicodedata.normalize("NFD", one),
     lambda chance, one: unicodedata.normalize("NFKC", one),

@@ -13,9 +13,10 @@ from django.utils.translation import gettext as _
 from cacheadmin import browser
 from cacheadmin.admin import calls, ids, naming
 from cacheadmin.admin.pages import Crumb, Page
+from cacheadmin.encoding import unescape
 from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.functions import registry
-from cacheadmin.keys import member, parse, split, unescape
+from cacheadmin.keys import member, parse, split
 from cacheadmin.store import RedisStore, store
 from cacheadmin.tenancy import Everyone, Tenant, tenancy
 

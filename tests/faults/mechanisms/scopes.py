@@ -6,7 +6,7 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
-from cacheadmin import invalidation, keys, reading
+from cacheadmin import encoding, invalidation, keys, reading
 from cacheadmin.store import redis as redis_store
 from cacheadmin.store.base import Drop
 from cacheadmin.store.redis import RedisStore
@@ -100,10 +100,10 @@ def header_check_in_reclaim() -> None:
 @mechanism
 def escaping() -> None:
     """Tenants and groups stand in keys as they are."""
-    keys.escape = lambda part: part
+    encoding.escape = keys.escape = lambda part: part
 
 
 @mechanism
 def digests_of_long_names() -> None:
     """A name that is too long is cut."""
-    keys.name = lambda part, limit=keys.NAME_BYTES: keys.escape(part)[:limit]
+    encoding.name = keys.name = lambda part, limit=encoding.NAME_BYTES: encoding.escape(part)[:limit]
