@@ -241,6 +241,12 @@ def use_rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
+def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the test when a read begins to wait for the lease of another."""
+    monkeypatch.setattr("cacheadmin.reading.calls.Pace.patience", lambda pace: pytest.fail("a read waits for a lease"))
+
+
+@pytest.fixture
 def within_a_minute(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Stand forty seconds into a minute: a bucket that just began is not drawn yet, and one must not end meanwhile."""
     monkeypatch.setattr("cacheadmin.doctor.servers.CLOCKS_APART_SECONDS", 60)  # the server's clock does not follow

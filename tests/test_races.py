@@ -301,6 +301,7 @@ def test_outer_value_may_be_made_of_lower_places_and_of_its_own() -> None:
     assert database.reads == 1
 
 
+@pytest.mark.usefixtures("nobody_waits")
 def test_function_that_calls_itself_does_not_wait_for_its_own_lease() -> None:
     depth: list[int] = []
 
@@ -309,21 +310,18 @@ def test_function_that_calls_itself_does_not_wait_for_its_own_lease() -> None:
         depth.append(1)
         return recursive(tenant_id) if len(depth) < 3 else 1
 
-    begun = time.monotonic()
     assert recursive(7) == 1
-    assert time.monotonic() - begun < 1
 
 
+@pytest.mark.usefixtures("nobody_waits")
 def test_holder_that_fails_gives_its_lease_back_at_once() -> None:
     @cache_tenant_query(timeout=60, key_prefix="failing")
     def failing(tenant_id: int, fail: bool = False) -> int:
         raise ValueError("no")
 
     for _ in range(2):
-        begun = time.monotonic()
         with pytest.raises(ValueError, match="no"):
             failing(7)
-        assert time.monotonic() - begun < 1
 
 
 WORKER = """

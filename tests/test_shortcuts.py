@@ -140,15 +140,14 @@ def test_queryset_is_kept_as_its_rows(key: str, django_assert_num_queries) -> No
             assert [t.name for t in get_or_set_cache(key, Tenant.objects.all)] == ["Ruby"]
 
 
+@pytest.mark.usefixtures("nobody_waits")
 def test_generator_is_refused_and_an_error_is_the_callers_own() -> None:
     for key in ("a:b", "without_scope"):
         with pytest.raises(UncacheableValue, match="only once"):
             get_or_set_cache(key, lambda: (n for n in ()))
     for _ in range(2):
-        begun = time.monotonic()
         with pytest.raises(ZeroDivisionError):
             get_or_set_cache("a:b", lambda: 1 / 0)
-        assert time.monotonic() - begun < 1
 
 
 @pytest.mark.parametrize("key", ["a:b", "without_scope"])
