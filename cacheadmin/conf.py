@@ -191,6 +191,11 @@ def middleware() -> tuple[str, ...]:
     return tuple(settings.MIDDLEWARE)
 
 
+def has_urls() -> bool:
+    """Whether the site has a URLconf: a project of workers alone may do without."""
+    return bool(getattr(settings, "ROOT_URLCONF", None))
+
+
 def silenced_checks() -> frozenset[str]:
     """Return the ids of the system checks that the site does not want to hear of."""
     return frozenset(settings.SILENCED_SYSTEM_CHECKS)

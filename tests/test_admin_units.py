@@ -10,13 +10,13 @@ from django.http import Http404, QueryDict
 from django.utils import timezone, translation
 
 from cacheadmin.admin import formats, ids, naming, paging, told
+from cacheadmin.admin.tags import cacheadmin_breakable
 from cacheadmin.admin.views.scopes import Invalidate
 from cacheadmin.exceptions import InvalidTarget
 from cacheadmin.management.commands import cache_invalidate
 from cacheadmin.models import Activity
 from cacheadmin.preview import inspect
 from cacheadmin.targets import ALL, KINDS, Target
-from cacheadmin.templatetags.cacheadmin_admin import cacheadmin_breakable
 
 HOSTILE = ("a/b", "%41", "?x#y", "line\nbreak", "{}*[]\\", "✓\u202e", "é" * 3000, "..", "plain")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from django.apps import apps
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
 from django.utils.module_loading import import_string
@@ -33,6 +34,8 @@ def settings_are_sound(_facts: Facts) -> Iterator[Finding]:
 @check("E002", gettext_lazy("The templates of the console are found."), at_start=True)
 def templates_are_found(_facts: Facts) -> Iterator[Finding]:
     """Load the console's frame. A checkout without symbolic links builds a wheel without any template."""
+    if not apps.is_installed("django.contrib.admin"):
+        return  # no admin, no console
     try:
         get_template("cacheadmin/base.html")
     except (TemplateDoesNotExist, TemplateSyntaxError) as error:

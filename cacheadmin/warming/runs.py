@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from django.db import close_old_connections
 from django.urls import get_resolver
 
-from ..conf import config, rank
+from ..conf import config, has_urls, rank
 from ..dispatch import Rate, Stop, spread
 from ..exceptions import CacheAdminError, CacheAway
 from ..functions import CachedFunction, registry
@@ -92,7 +92,8 @@ class Report:
 
 def load_functions() -> None:
     """Import the URLconf, and with it all views and the cached functions that they use."""
-    get_resolver().url_patterns  # noqa: B018 - importing is what we want
+    if has_urls():
+        get_resolver().url_patterns  # noqa: B018 - importing is what we want
 
 
 def warmable(names: Sequence[str] = ()) -> list[CachedFunction[..., Any]]:
