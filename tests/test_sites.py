@@ -66,3 +66,35 @@ def test_site_without_the_admin_renders_templates_and_uses_every_command(redis_s
         "fresh",
         "[]",
     ]
+
+
+def test_app_can_be_migrated_away_and_back_while_it_is_installed(redis_server: Server) -> None:
+    code = """
+        from django.contrib.contenttypes.models import ContentType
+        from django.db import connection, transaction
+        from cacheadmin import ABSENT, Rule, cache_query_result
+        from cacheadmin import rules
+
+        calls = []
+
+        @cache_query_result(key_prefix="kinds", alias="default", shared=True)
+        def kinds():
+            calls.append(1)
+            return ContentType.objects.count()
+
+        call_command("migrate", verbosity=0)
+        rules.current.code_rules = lambda: (Rule("kinds", model="contenttypes.ContentType", targets=["kinds"]),)
+        rules.forget()
+        for there in (True, False, True):
+            tables = {t for t in connection.introspection.table_names() if t.startswith("cacheadmin_")}
+            kinds()
+            ContentType.objects.create(app_label="a", model=f"m{len(calls)}")
+            alone = kinds.peek() is ABSENT
+            kinds()
+            with transaction.atomic():
+                ContentType.objects.create(app_label="b", model=f"m{len(calls)}")
+            print(len(tables), alone, kinds.peek() is ABSENT)
+            call_command("migrate", "cacheadmin", *(["zero"] if there else []), verbosity=0)
+    """
+    apps = ["django.contrib.contenttypes", "django.contrib.auth", "cacheadmin"]
+    assert run(redis_server, code, INSTALLED_APPS=apps).splitlines() == ["4 True True", "0 True True", "4 True True"]

@@ -14,6 +14,7 @@ from django.db.backends.utils import CursorWrapper
 
 from cacheadmin import outbox, rules, transactions
 from cacheadmin.rules import EVENTS, Snapshot
+from cacheadmin.transactions import own_sql
 from cacheadmin.transactions.state import state_of
 from cacheadmin.writes import callers
 from cacheadmin.writes.blocks import block
@@ -29,6 +30,8 @@ unknown_statements: dict[str, int] = {}
 MOST_UNKNOWN: Final = 100
 
 INTENTS_TABLE: Final = "cacheadmin_intent"
+
+OWN_TABLES: Final = "cacheadmin_"
 
 
 def hook(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -142,6 +145,8 @@ def _needs_an_intent(connection: Any, told: Statement) -> bool:
 
 def note(connection: Any, told: Statement) -> None:
     """Note that rows nobody knows were written: every rule of the tables' models fires for all tenants."""
+    if any(table.startswith(OWN_TABLES) for table in told.tables or ()):
+        own_sql.forget_tables()  # it may be gone, as when the app is migrated to zero
     snapshot = rules.snapshot()
     if told.tables is None or RULES_TABLE in told.tables:
         note_edit(connection, snapshot)
