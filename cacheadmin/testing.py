@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar, cast
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.cache import caches
+from django.test import override_settings
 
 from cacheadmin import connections, memory, outbox, reading, rules
-from cacheadmin.conf import config
+from cacheadmin.conf import cache_aliases, cache_settings, config
 from cacheadmin.functions import CachedFunction
 from cacheadmin.invalidation import Invalidation
 from cacheadmin.results import settled
@@ -46,11 +48,16 @@ class CacheTestMixin:
         class InventoryTests(CacheTestMixin, TestCase):
             ...
 
-    Without it values outlive the rollback of the test that cached them.
+    Without it values outlive the rollback of the test that cached them. Under `manage.py test --parallel` each worker
+    has keys of its own, as it has a database of its own.
     """
 
     def setUp(self) -> None:
         """Empty the cache and forget what this process remembers of the last test."""
+        if multiprocessing.parent_process() is not None:
+            apart = _keys_of(multiprocessing.current_process().name)
+            apart.enable()
+            self.addCleanup(apart.disable)  # type: ignore[attr-defined]
         reset()
         clear()
         super().setUp()  # type: ignore[misc]
@@ -62,6 +69,14 @@ class CacheTestMixin:
     def assertKeeps(self, function: CachedFunction[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: N802
         """As `assert_keeps`."""
         return assert_keeps(function, *args, **kwargs)
+
+
+def _keys_of(worker: str) -> override_settings:
+    """Return what gives the managed aliases a prefix of their own. Otherwise workers would read each other's rows."""
+    changed = {alias: cache_settings(alias) for alias in cache_aliases()}
+    for alias in config().aliases:
+        changed[alias] = changed[alias] | {"KEY_PREFIX": f"{changed[alias].get('KEY_PREFIX', '')}_{worker}"}
+    return override_settings(CACHES=changed)
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """What sites use in their own tests."""
 
+import multiprocessing
+from types import SimpleNamespace
+
 import pytest
 from django.core.cache import caches
 from django.db import transaction
@@ -32,6 +35,24 @@ class TestTheMixin(CacheTestMixin, TestCase):
 
     def test_two_does_not_find_it(self):
         self.test_one_leaves_something_behind()
+
+
+def test_workers_of_parallel_tests_neither_read_nor_empty_each_others_cache(monkeypatch):
+    def seen_by(worker):
+        monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(name=worker))
+        case = TestTheMixin("test_two_does_not_find_it")
+        case.setUp()
+        found = caches["query"].get("tenant:1:inventory:a")
+        caches["query"].set("tenant:1:inventory:a", worker)
+        left = [caches["query"].get("tenant:1:inventory:a"), caches["query"].key_prefix]
+        case.doCleanups()
+        return found, left
+
+    caches["query"].set("tenant:1:inventory:a", "the site's")
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace())
+    assert seen_by("ForkPoolWorker-1") == (None, ["ForkPoolWorker-1", "jewelry_shop_query_ForkPoolWorker-1"])
+    assert seen_by("ForkPoolWorker-2") == (None, ["ForkPoolWorker-2", "jewelry_shop_query_ForkPoolWorker-2"])
+    assert caches["query"].get("tenant:1:inventory:a") == "the site's"
 
 
 @pytest.mark.django_db
