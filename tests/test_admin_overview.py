@@ -375,7 +375,7 @@ def test_a_mark_on_a_chart_is_short_and_shows_no_digest() -> None:
     many = "default, template, api, query (" + ", ".join(f"rule {i}" for i in range(9)) + ")"
     moments, _gaps = named([Mark("drop", digest, 1.0), Mark("clear", "~a", 2.0), Mark("drop", many, 3.0)], 9.0)
     assert [text for _at, text in moments] == [
-        "drop query (suppliers, several rules)",
+        "all dropped: query (suppliers, several rules)",
         "clear ~a",
-        "drop default, template, api, query (rule 0, rule 1…",
+        "all dropped: default, template, api, query (rule 0, rule 1…",
     ]

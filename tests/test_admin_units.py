@@ -228,9 +228,9 @@ def test_every_kind_of_target_has_words():
     for kind in KINDS:
         for tenant in (ALL, None, "3"):
             target = Target(kind, "" if kind == "tenant" else "x", tenant)
-            assert told.target_in_words(target) == str(target)
+            assert told.target_in_words(target, {}) == str(target)
             with translation.override("fr"):
-                assert told.target_in_words(target) != str(target)
+                assert told.target_in_words(target, {}) != str(target)
 
 
 @pytest.mark.parametrize(

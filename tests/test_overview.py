@@ -288,7 +288,7 @@ def test_what_rules_and_code_drop_of_a_whole_tenant_is_marked_once_where_it_bega
     assert [mark.text for mark in overview(tenants=["3"]).marks] == ["query (branch moved)"]
     assert [mark.kind for mark in overview(tenants=["41"]).marks] == []
     moments, _ = named(overview().marks, NOW)
-    assert [text for _, text in moments] == ["drop query, api (branch moved, code)", "drop api (code)"]
+    assert [text for _, text in moments] == ["all dropped: query, api (branch moved, code)", "all dropped: api (code)"]
 
 
 def test_an_alias_that_code_drops_is_marked_for_everybody_and_the_marks_are_few(clock):
@@ -309,7 +309,7 @@ def test_what_happens_by_itself_takes_no_names_from_deeds():
     marks = [Mark("drop", f"query (rule {at})", at) for at in range(20)]
     moments, _ = named([Mark("deploy", "2026.11.3", 0.0), *marks], NOW)
     shown = [mark["text"] for mark in Sheet([], [], moments).to_json()["marks"] if mark["text"]]
-    assert shown == ["deploy 2026.11.3", "drop query (rule 18)", "drop query (rule 19)"]
+    assert shown == ["deploy 2026.11.3", "all dropped: query (rule 18)", "all dropped: query (rule 19)"]
     assert Sheet([], [], moments).more_marks == 18
 
 

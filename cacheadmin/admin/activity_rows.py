@@ -10,7 +10,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from cacheadmin.admin import formats, ids, lines, naming
+from cacheadmin.admin import formats, ids, lines, naming, told
 from cacheadmin.admin.pages import Page
 from cacheadmin.conf import config
 from cacheadmin.functions import registry
@@ -70,7 +70,7 @@ def _row(page: Page, line: lines.Line, labels: dict[str | None, str]) -> Row:
             whose = ngettext("%(n)s tenant", "%(n)s tenants", count) % {"n": formats.number(count)}
     return Row(
         line=line,
-        parts=parts_of(page, line),
+        parts=parts_of(page, line, labels),
         by=by_of(line),
         by_url=_rule_url(page, line),
         whose=whose,
@@ -79,14 +79,14 @@ def _row(page: Page, line: lines.Line, labels: dict[str | None, str]) -> Row:
     )
 
 
-def parts_of(page: Page, line: lines.Line) -> list[tuple[str, str]]:
+def parts_of(page: Page, line: lines.Line, labels: told.Labels) -> list[tuple[str, str]]:
     """Return what a line was about; each thing one can look at is a link."""
     linked = [(naming.thing([target]), url) for target in line.targets[:3] if (url := target_url(page, target))]
     if line.pk is None and len(linked) == len(line.targets) > 0:
         return linked
-    return [
-        (line.what or str(KINDS.get(line.kind, line.kind)), linked[0][1] if len(line.targets) == 1 and linked else "")
-    ]
+    words = line.words(labels) or str(KINDS.get(line.kind, line.kind))
+    own = "" if line.pk is None else page.url("cacheadmin_activity_detail", line.pk)
+    return [(words, linked[0][1] if len(line.targets) == 1 and linked else own)]
 
 
 def target_url(page: Page, target: Target) -> str:

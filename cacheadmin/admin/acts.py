@@ -21,7 +21,7 @@ from cacheadmin.models import Activity
 from cacheadmin.outbox import Delivery, on_delivered
 from cacheadmin.targets import All, Target
 
-from . import formats, log, told
+from . import formats, log, told, troubles
 from .log import one_line as one_line
 from .pages import url_to
 
@@ -95,7 +95,7 @@ def invalidate(
         bytes=size_bytes,
         took_ms=result.took_ms,
         state=Activity.State.FAILED if result.state == "failed" else state,
-        error=one_line(result.error, 1000),
+        error=one_line(troubles.plain(result.error), 1000),
     )
     log.write(request, "invalidated", log.notation(targets), reason)
     return Deed(result, activity)
@@ -106,7 +106,7 @@ def tell(request: HttpRequest, site: AdminSite, deed: Deed, whose: str) -> None:
     link = url_to(site, "cacheadmin_activity_detail", deed.activity.pk)
     count = deed.activity.entries
     if deed.result.state == "failed":
-        text = _("Nothing was invalidated: %(error)s Try again.") % {"error": deed.result.error}
+        text = f"{_('Nothing was invalidated.')} {troubles.trouble(deed.result.error)}"
         level = messages.ERROR
     elif deed.activity.state == Activity.State.WAITING:
         text = _("Recorded. %(whose)s will be invalidated as soon as Redis answers.") % {"whose": whose}

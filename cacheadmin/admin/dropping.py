@@ -10,13 +10,16 @@ from cacheadmin import rules
 from cacheadmin.exceptions import CacheAdminError
 from cacheadmin.models import InvalidationRule
 
+from .rule_form import model_label
+
 
 @dataclass(frozen=True, slots=True)
 class Dropper:
     """A rule that drops what is shown."""
 
     name: str
-    label: str
+    model: str
+    """The name of its model, for people."""
     pk: int | None
     """Of its row, where it stands in the database."""
     is_by_tag: bool = False
@@ -39,14 +42,7 @@ def rules_for(alias: str, group: str, tags: Sequence[str] = ()) -> list[Dropper]
             hits.append((rule, reach == {True}))
     stored = [rule.name for rule, _ in hits if rule.source == "database"]
     keys = dict(InvalidationRule.objects.filter(name__in=stored).values_list("name", "pk")) if stored else {}
-    return [Dropper(rule.name, rule_label(rule), keys.get(rule.name), by_tag) for rule, by_tag in hits]
-
-
-def rule_label(rule: rules.Rule) -> str:
-    """Return a rule as a sentence without verbs: `InventoryItem → inventory_list, tag branch:{branch_id}`."""
-    targets = [target.name or target.kind for target in rule.targets]
-    shown = ", ".join(targets[:2]) + (" …" if len(targets) > 2 else "")
-    return f"{rule.model.rpartition('.')[2]} → {shown}"
+    return [Dropper(rule.name, model_label(rule.model), keys.get(rule.name), by_tag) for rule, by_tag in hits]
 
 
 def _reaches(target: rules.RuleTarget, alias: str, group: str, tags: Sequence[str]) -> bool:

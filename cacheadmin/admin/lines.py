@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from cacheadmin import outbox, progress
 from cacheadmin.admin import history, naming, told
 from cacheadmin.admin.access import Access
 from cacheadmin.models import Activity
-from cacheadmin.targets import Target
+from cacheadmin.targets import All, Target
 from cacheadmin.tenancy import Everyone
 
 
@@ -33,6 +33,7 @@ class Line:
     kind: str
     source: str
     what: str
+    """What it was about, in words; empty where its targets say it."""
     who: str = ""
     """A user, a command, a rule."""
     tenants: tuple[str | None, ...] | Everyone = ()
@@ -49,6 +50,10 @@ class Line:
     def place(self) -> tuple[float, str]:
         """Where it stands in the order of time."""
         return self.at, self.key
+
+    def words(self, labels: told.Labels) -> str:
+        """Return what it was about; `labels` name its tenants."""
+        return self.what or told.targets_in_words(self.targets, labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +132,13 @@ def line_of(row: Activity, access: Access) -> Line:
     is_all_mine = mine == tenants and not (access.is_bound and isinstance(tenants, Everyone))
     named = history.targets_of(row)
     mine_named = tuple(target for target in named if may_see(target, access))
-    what = told.what_of(row, None if len(mine_named) == len(named) or not access.is_restricted else mine_named)
+    is_told_by_targets = access.is_restricted and len(mine_named) < len(named)
     return Line(
         at=row.at.timestamp(),
         key=f"r{row.pk:020d}",
         kind=row.kind,
         source=row.source,
-        what=what,
+        what="" if is_told_by_targets else told.own_words(row),
         who=row.who,
         tenants=mine,
         targets=mine_named,
@@ -167,5 +172,12 @@ def count_waiting() -> tuple[int, dt.datetime | None]:
 
 
 def labels_of(lines: Iterable[Line]) -> dict[str | None, str]:
-    """Return the names of the tenants of some lines, looked up together."""
-    return naming.tenant_labels(t for line in lines if not isinstance(line.tenants, Everyone) for t in line.tenants)
+    """Return the names of the tenants that some lines name, looked up together."""
+    return naming.tenant_labels(tenant for line in lines for tenant in _named_by(line))
+
+
+def _named_by(line: Line) -> Iterator[str | None]:
+    if not isinstance(line.tenants, Everyone) and len(line.tenants) == 1:  # several are counted
+        yield line.tenants[0]
+    if not line.what:
+        yield from (target.tenant for target in line.targets[: told.SHOWN] if not isinstance(target.tenant, All))

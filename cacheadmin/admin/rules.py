@@ -86,6 +86,7 @@ class InvalidationRuleAdmin(Deletion, rule_transfer.Transfer):
         rows = rule_list.ordered(rule_list.chosen(found.rows, search=wish.search, **filters), wish.order)
         shown, pager = paging.page_of(rows, wish)
         notes = [Note(found.error, _("The rules in code cannot be read."), "bad")] if found.error else []
+        can_select = any(row.pk for row in shown)  # rules in code have no row to act on
         context = {
             **self.framed(request, _("Invalidation rules")),
             "notes": notes,
@@ -99,7 +100,7 @@ class InvalidationRuleAdmin(Deletion, rule_transfer.Transfer):
             "aliases": config().aliases,
             "columns": rule_list.columns(wish, with_figures=found.knows_fired),
             "knows_fired": found.knows_fired,
-            "action_choices": self.get_action_choices(request) if self.get_actions(request) else [],
+            "action_choices": self.get_action_choices(request) if can_select and self.get_actions(request) else [],
             "total": len(found.rows),
             **(extra_context or {}),
         }

@@ -18,7 +18,6 @@ from typing import Any, Final
 from django.db import connections
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from cacheadmin import browser, invalidation, warming
 from cacheadmin.conf import managed
@@ -28,7 +27,7 @@ from cacheadmin.progress import PACES, Progress, Teller, progress_of, state_of
 from cacheadmin.store import RedisStore, store
 from cacheadmin.targets import ALL, Target
 
-from . import acts, told
+from . import acts, told, troubles
 from .warmable import steps_for
 
 logger = logging.getLogger("cacheadmin")
@@ -99,7 +98,7 @@ def _run(row: Activity, work: Work, total: int | None) -> None:
         work(teller)
     except Exception as error:
         logger.exception("The run %s ended with an error.", row.pk)
-        teller.tell(Activity.State.FAILED, f"{type(error).__name__}: {error}"[:1000])
+        teller.tell(Activity.State.FAILED, troubles.plain(f"{type(error).__name__}: {error}")[:1000])
     else:
         failed = teller.progress.results.get("failed", 0)
         teller.tell(Activity.State.DONE if failed < max(1, teller.progress.done) else Activity.State.FAILED)
@@ -191,7 +190,7 @@ def warm(steps: Iterable[warming.Step]) -> Work:
         report = warming.run(steps, per_second=teller.per_second, stop=teller.stop, on_outcome=heard)
         if report.away:
             raise CacheAdminError(
-                _("The server of alias %(alias)r does not answer; what is done is kept.") % {"alias": report.away}
+                f"The server of alias {report.away!r} does not answer; what is done is kept."  # told by `troubles`
             )
 
     return work

@@ -124,7 +124,7 @@ def named(marks: Sequence[Mark], now: float) -> tuple[list[tuple[float, str]], l
     texts = {
         "deploy": _("deploy %(text)s"),
         "clear": _("clear %(text)s"),
-        "drop": _("drop %(text)s"),
+        "drop": _("all dropped: %(text)s"),
         "rule": _("rule %(text)s"),
         "server": _("other server"),
     }

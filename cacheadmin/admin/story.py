@@ -83,7 +83,11 @@ def target_of(line: DroppedLine) -> Target | None:
 
 def what_of(target: Target) -> str:
     """Return the beginning of a sentence: `Group inventory_list`, `Tag branch:2`, "Everything"."""
-    words = {"tenant": _("Everything of the tenant"), "key": _("This entry"), "prefix": _("Groups %(name)s…")}
+    words = {
+        "tenant": _("Everything of the tenant"),
+        "key": _("This entry"),
+        "prefix": _("All groups that begin with %(name)s"),
+    }
     return words.get(target.kind, capfirst(naming.named(target.kind, "%(name)s"))) % {"name": target.name}
 
 
@@ -100,7 +104,7 @@ def events(
         if hits := [target for target in history.targets_of(row) if subject.is_hit_by(target)]:
             text = _("%(what)s invalidated by %(who)s.") % {"what": what_of(hits[0]), "who": row.who}
             found.append(Event(text, "dropped", row.at.timestamp(), page.url("cacheadmin_activity_detail", row.pk)))
-    found += _automatic(subject, told.lines)
+    found += _automatic(page, subject, told.lines)
     found += (
         Event(_("Release %(name)s.") % {"name": m.text}, "deploy", m.at) for m in told.marks if m.kind == "deploy"
     )
@@ -108,8 +112,8 @@ def events(
     return list(_with_gaps(found[:LINES]))
 
 
-def _automatic(subject: Subject, lines: Iterable[DroppedLine]) -> Iterable[Event]:
-    """Yield one event for each minute and cause: what rules and code dropped."""
+def _automatic(page: Page, subject: Subject, lines: Iterable[DroppedLine]) -> Iterable[Event]:
+    """Yield one event for each minute and cause: what rules and code dropped; the first of its rules is a link away."""
     seen: dict[tuple[int, str, str], tuple[Target, int]] = {}
     for line in lines:
         target = target_of(line) if line.source != "user" else None
@@ -122,7 +126,9 @@ def _automatic(subject: Subject, lines: Iterable[DroppedLine]) -> Iterable[Event
         text = (
             ngettext("%(what)s invalidated by %(who)s.", "%(what)s invalidated by %(who)s, %(n)s times.", count) % words
         )
-        yield Event(text, "dropped", float(at))
+        first = name.partition(", ")[0]
+        is_rule = source in ("rule", "relay") and first not in ("", OTHER) and not first.startswith("~")
+        yield Event(text, "dropped", float(at), page.rules_url(first) if is_rule else "")
 
 
 def _with_gaps(found: Sequence[Event]) -> Iterable[Event]:

@@ -13,9 +13,12 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin.models import Activity
-from cacheadmin.targets import ALL, Target
+from cacheadmin.targets import All, Target
 
 from . import formats, history, naming, rule_changes
+
+Labels = Mapping[str | None, str]
+"""Names of tenants by id."""
 
 Said = dict[str, Any]
 """`{"said": code, …}`, with the values that the code's words need: names, labels, counts."""
@@ -98,24 +101,26 @@ def text(said: Said) -> str:
         return ""
 
 
-def what_of(row: Activity, told: Sequence[Target] | None = None) -> str:
-    """
-    Say what a line of Activity is about.
+def what_of(row: Activity, labels: Labels | None = None) -> str:
+    """Say what a line of Activity is about; `labels` name its tenants, where they are known."""
+    return own_words(row) or targets_in_words(history.targets_of(row), labels or {})
 
-    `told` are those of its targets that may be named, if these are not all.
-    """
-    if told is not None:
-        return ", ".join(map(target_in_words, told))
+
+def own_words(row: Activity) -> str:
+    """Return what a line says it is about; empty where its targets say it all."""
     for item in row.targets if isinstance(row.targets, list) else ():
         if isinstance(item, dict) and "said" in item and (found := text(item)):
             return found
     if row.kind == Activity.Kind.WARM and row.source == Activity.Source.COMMAND and row.what.startswith("warm "):
         return _("warm %(phrase)s") % {"phrase": row.what.removeprefix("warm ")}
     named = history.targets_of(row)
-    if not named or row.what not in _as_written(named):
-        return str(row.what)
-    shown = ", ".join(map(target_in_words, named[:SHOWN]))
-    more = len(named) - SHOWN
+    return "" if named and row.what in _as_written(named) else str(row.what)
+
+
+def targets_in_words(targets: Sequence[Target], labels: Labels) -> str:
+    """Return the first targets, and how many more there are."""
+    shown = ", ".join(target_in_words(target, labels) for target in targets[:SHOWN])
+    more = len(targets) - SHOWN
     return _("%(some)s and %(n)s more") % {"some": shown, "n": formats.number(more)} if more > 0 else shown
 
 
@@ -135,12 +140,15 @@ def _as_written(named: Sequence[Target]) -> set[str]:
     return {pages[:300], commands[:300]}
 
 
-def target_in_words(target: Target) -> str:
-    """Return a target as `str` does, in the language of now: "group stock of tenant 3 in query"."""
-    whose = _("tenant %(id)s") % {"id": target.tenant}
-    if target.tenant is ALL:
+def target_in_words(target: Target, labels: Labels) -> str:
+    """Return a target as `str` does, but in the language of now and with names: "group stock of Ruby & Co (1)"."""
+    if isinstance(target.tenant, All):
         whose = _("all tenants")
     elif target.tenant is None:
         whose = _("shared data")
+    else:
+        label = labels.get(target.tenant, target.tenant)
+        is_named = label != target.tenant
+        whose = (_("%(label)s (%(id)s)") if is_named else _("tenant %(id)s")) % {"label": label, "id": target.tenant}
     found = _("%(thing)s of %(whose)s") % {"thing": naming.named(target.kind, target.name), "whose": whose}
     return _("%(thing)s in %(alias)s") % {"thing": found, "alias": target.alias} if target.alias else found

@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 from cacheadmin import outbox
 from cacheadmin.models import Activity, Intent
 
-from . import formats
+from . import formats, troubles
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ def tries_of(row: Activity) -> tuple[str, str]:
     intent = intent_of(row)
     if intent is None or not (intent.attempts or row.state == Activity.State.WAITING):
         return "", ""
+    why = troubles.trouble(intent.error).what
     if not intent.attempts:
-        return _("not yet"), intent.error
+        return _("not yet"), why
     times = ngettext("%(n)s time", "%(n)s times", intent.attempts) % {"n": formats.number(intent.attempts)}
-    return times, intent.error
+    return times, why

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from .advice import Advice
 
@@ -57,9 +58,12 @@ def _key(figures: Mapping[str, Any], write: Writer) -> str:
 
 
 def _rule(figures: Mapping[str, Any], write: Writer) -> str:
-    return _(
+    return ngettext(
         "The rule %(rule)s is too broad: it drops %(drops)s of a tenant %(times)s times an hour, so an entry lives "
-        "%(lives)s and the hit ratio is %(ratio)s. Name the fields that matter, or drop by a tag."
+        "%(lives)s and the hit ratio is %(ratio)s. Name the fields that matter, or drop by a tag.",
+        "The rules %(rule)s are too broad: together they drop %(drops)s of a tenant %(times)s times an hour, so an "
+        "entry lives %(lives)s and the hit ratio is %(ratio)s. Name the fields that matter, or drop by a tag.",
+        len(figures["rule"].split(", ")),
     ) % {
         "rule": figures["rule"],
         "drops": figures["drops"],

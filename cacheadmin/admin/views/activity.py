@@ -16,12 +16,26 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser, outbox, progress
-from cacheadmin.admin import activity_rows, acts, formats, history, lines, log, naming, paging, timeline, told, tries
+from cacheadmin.admin import (
+    activity_rows,
+    acts,
+    formats,
+    history,
+    lines,
+    log,
+    naming,
+    paging,
+    timeline,
+    told,
+    tries,
+    troubles,
+)
 from cacheadmin.admin.access import Access
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.exceptions import InvalidRule
 from cacheadmin.models import Activity
 from cacheadmin.rules import all_rules
+from cacheadmin.targets import All
 from cacheadmin.tenancy import Everyone, tenancy
 
 SHOWN: Final = 50
@@ -217,23 +231,24 @@ class ActivityDetail(Page):
             raise Http404
         line = lines.line_of(row, self.access)
         [shown] = activity_rows.rows_of(self, [line])
-        labels = naming.tenant_labels(t.tenant for t in line.targets if isinstance(t.tenant, str))
+        labels = naming.tenant_labels(t.tenant for t in line.targets if not isinstance(t.tenant, All))
         targets = [
             (
                 naming.thing([target]),
                 activity_rows.target_url(self, target),
-                labels[target.tenant] if target.tenant is None or isinstance(target.tenant, str) else _("all tenants"),
+                _("all tenants") if isinstance(target.tenant, All) else labels[target.tenant],
                 target.alias or _("all aliases"),
             )
             for target in line.targets
         ]
         is_whole = not self.access.is_bound or ("*" not in row.tenants and all(map(self.access.sees, row.tenants)))
-        title = capfirst(line.what or str(row))
+        title = capfirst(line.words(labels) or str(row.get_kind_display()))
         return self.render(
             title,
             crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(title)],
             row=row,
             shown=shown,
+            trouble=troubles.trouble(row.error) if row.error else None,
             targets=targets,
             reason=told.reason_of(row),
             is_whole=is_whole,

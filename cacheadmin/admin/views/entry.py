@@ -106,10 +106,12 @@ class EntryDetail(Page):
             facts=_facts(view),
             events=story.events(self, subject, rows, told, _computed(view)),
             scopes=[
-                ScopeRow(scope, _scope_label(scope, label), story.since(scope, subject, rows, told.lines))
+                ScopeRow(
+                    scope, _scope_label(scope, label, tenant is not None), story.since(scope, subject, rows, told.lines)
+                )
                 for scope in view.scopes
             ],
-            droppers=[(rule, history.last_by(rule.name, told.lines)) for rule in droppers],
+            droppers=[(rule, self.rules_url(rule.name), history.last_by(rule.name, told.lines)) for rule in droppers],
             rules_url=self.rules_url(),
             differences={item["path"]: item for item in result["differences"]} if result else {},
             can_recompute=self.access.may_warm and can_recompute(view),
@@ -191,7 +193,11 @@ def _facts(view: EntryView) -> list[tuple[str, str, bool]]:
     if view.function:
         facts.append((_("Function"), view.function, True))
     if isinstance(about.get("at"), (int, float)):
-        took = formats.took(about["took"] / 1000) if isinstance(about.get("took"), (int, float)) else ""
+        took = (
+            formats.took(about["took"] / 1000).replace(" ", "\xa0")
+            if isinstance(about.get("took"), (int, float))
+            else ""
+        )
         facts.append((_("Computed"), ", ".join(filter(None, (formats.exactly(about["at"]), took))), False))
     function = registry.get(view.function)
     timeout, grace = timeout_texts(function) if function else ("", "")
@@ -219,8 +225,10 @@ def _computed(view: EntryView) -> tuple[float, str] | None:
     return float(at), f"{text}."
 
 
-def _scope_label(scope: Scope, tenant_label: str) -> str:
-    return tenant_label if scope.kind == "tenant" else capfirst(naming.named(scope.kind, scope.name or formats.UNKNOWN))
+def _scope_label(scope: Scope, tenant_label: str, is_of_tenant: bool) -> str:
+    if scope.kind == "tenant":
+        return formats.labelled(_("Tenant"), tenant_label) if is_of_tenant else tenant_label
+    return capfirst(naming.named(scope.kind, scope.name or formats.UNKNOWN))
 
 
 @method_decorator(transaction.non_atomic_requests, name="dispatch")

@@ -15,6 +15,7 @@ from cacheadmin import browser
 from cacheadmin.admin import figures, formats, ids, naming, one_group, paging, worth
 from cacheadmin.admin.misses import a_minute
 from cacheadmin.admin.pages import Crumb, Figure, Note, Page
+from cacheadmin.admin.rule_form import model_label
 from cacheadmin.browser import GroupCount
 from cacheadmin.functions import registry
 from cacheadmin.overview import RANGES, Advised, Figures, advised_groups
@@ -245,7 +246,7 @@ class FunctionDetail(Page):
             sheet=sheet,
             sheet_json=sheet.to_json() if sheet else None,
             tenants=self._tenants(found, counted.tenants if counted else []),
-            rules=[(rule, self.rules_url(rule.name)) for rule in rules],
+            rules=[(rule.name, model_label(rule.model), self.rules_url(rule.name)) for rule in rules],
             scope=self._scope(found),
             is_for_all=not self.access.is_bound,
             invalidate_url=self.url("cacheadmin_invalidate"),

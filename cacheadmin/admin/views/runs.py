@@ -10,12 +10,13 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
-from cacheadmin.admin import acts, formats, history, log, runs, told
+from cacheadmin.admin import acts, formats, history, log, naming, runs, told, troubles
 from cacheadmin.admin.access import Access, Permission
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.admin.words import paces_for, state_word
 from cacheadmin.models import Activity
 from cacheadmin.progress import Progress, progress_of, state_of
+from cacheadmin.targets import All
 
 
 def find_run(access: Access, pk: int) -> Activity:
@@ -51,6 +52,7 @@ def said(row: Activity) -> dict[str, Any]:
             parts.append(_("about %(time)s left") % {"time": formats.duration(left)})
     results = [] if progress.found is None else [_found(progress.found)]
     results += [_result(name, count) for name, count in progress.results.items() if count]
+    whose = row.tenants[0] if isinstance(row.tenants, list) and len(row.tenants) == 1 else None
     return {
         "state": state,
         "word": state_word(state),
@@ -58,8 +60,10 @@ def said(row: Activity) -> dict[str, Any]:
         "total": progress.total,
         "text": " · ".join(parts),
         "results": ", ".join(results),
-        "steps": progress.steps,
-        "failures": progress.failures,
+        "steps": [troubles.step_in_words(step, whose) for step in progress.steps],
+        "failures": [
+            [troubles.step_in_words(step, whose), str(troubles.trouble(error))] for step, error in progress.failures
+        ],
     }
 
 
@@ -110,8 +114,9 @@ class RunDetail(Page):
         """Show it; its script asks for the rest while it runs."""
         row = find_run(self.access, pk)
         shown = said(row)
+        named = [target.tenant for target in history.targets_of(row) if not isinstance(target.tenant, All)]
         return self.render(
-            capfirst(acts.one_line(told.what_of(row) or str(row))),
+            capfirst(acts.one_line(told.what_of(row, naming.tenant_labels(named)) or str(row))),
             crumbs=[Crumb(_("Activity"), self.url("cacheadmin_activity_list")), Crumb(pgettext("a long deed", "Run"))],
             run=row,
             shown=shown,
@@ -122,15 +127,25 @@ class RunDetail(Page):
         )
 
     def _notes(self, row: Activity, state: str) -> list[Note]:
+        failed = [Note(found.advice, found.what, "bad")] if (found := _trouble_of(row, state)) else []
         if not _is_partial(row, state):
-            return []
+            return failed
         patterns = [target for target in history.targets_of(row) if target.kind == "pattern"]
         links = []
         if self.access.may_sweep:
             query = [urlencode({"pattern": target.name, "alias": target.alias or ""}) for target in patterns[:1]]
             links = [(_("Look again"), f"{self.url('cacheadmin_pattern')}?{text}") for text in query]
         text = _("What was found is deleted; what it did not come to may still be served.")
-        return [Note(text, _("Not complete."), "warn", links)]
+        return [*failed, Note(text, _("Not complete."), "warn", links)]
+
+
+def _trouble_of(row: Activity, state: str) -> troubles.Trouble | None:
+    """Return why a run ended early; None where it did not, or where its failures say it."""
+    if row.error:
+        return troubles.trouble(row.error)
+    progress = progress_of(row)
+    is_told = state != Activity.State.FAILED or progress is None or progress.failures
+    return None if is_told else troubles.silent()
 
 
 class RunCancel(Act):

@@ -255,7 +255,7 @@ class Invalidate(Page):
         weighed = formats.size_estimate(blast.size_bytes, blast.is_weighed_whole) if blast else formats.UNKNOWN
         size, _space, unit = weighed.partition("\xa0")
         known = [line.recompute for line in lines if line.recompute is not None]
-        work = sum(known) if known else None
+        amount, _space, of_time = formats.duration(sum(known) if known else None).partition(" ")
         found = [
             Figure(
                 ngettext("Tenant", "Tenants", tenants or 1),
@@ -265,7 +265,7 @@ class Invalidate(Page):
             Figure(ngettext("Group", "Groups", len(lines)), formats.number(len(lines) if blast else None), in_aliases),
             Figure(ngettext("Entry", "Entries", entries or 0), formats.estimate(entries, not blast or blast.is_exact)),
             Figure(_("Memory"), size, unit),
-            Figure(_("Work to recompute"), formats.duration(work)),
+            Figure(_("Work to recompute"), amount, of_time),
         ]
         return found if tenancy().has_tenants and (tenants or blast is None) else found[1:]
 
@@ -274,7 +274,7 @@ class Invalidate(Page):
         if reads < 100:
             return []
         text = _("%(n)s reads a minute use these entries. Each entry is computed anew by one worker only.")
-        title = _("%(whose)s: busy now.") % {"whose": naming.whose(targets)}
+        title = _("Busy now: %(whose)s.") % {"whose": naming.whose(targets)}
         return [Note(text % {"n": formats.number(reads)}, title)]
 
     def _steps(self, targets: Sequence[Target], blast: Blast | None) -> list[Step]:
