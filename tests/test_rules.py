@@ -5,7 +5,8 @@ import threading
 import types
 
 import pytest
-from django.db import connection, transaction
+from django.db import connection, models, transaction
+from django.test.utils import isolate_apps
 
 from cacheadmin import ALL, Rule, RuleTarget, Target, rules
 from cacheadmin.exceptions import InvalidRule
@@ -13,7 +14,7 @@ from cacheadmin.models import InvalidationRule, RuleVersion
 from cacheadmin.rules import Change, targets_for, validate
 from cacheadmin.rules.paths import tenant_path
 from cacheadmin.rules.snapshot import build
-from cacheadmin.tenancy import NoTenants, SchemaTenancy, Tenancy
+from cacheadmin.tenancy import ForeignKeyTenancy, NoTenants, SchemaTenancy, Tenancy
 from cacheadmin.testing import captured_invalidations
 from shop.models import Branch, Category, GoldRate, InventoryItem, Sale, SaleLine, User
 from shop.models import Tenant as ShopTenant
@@ -135,6 +136,35 @@ class TestTenantPath:
 
     def test_what_is_given_stays(self):
         assert tenant_path(SaleLine, "sale__tenant_id") == "sale__tenant_id"
+
+    @isolate_apps("shop")
+    def test_a_key_that_holds_another_column_of_the_tenant_is_followed_to_his_id(self, monkeypatch):
+        class Paper(models.Model):  # noqa: DJ008 - nobody sees it
+            owner = models.ForeignKey(ShopTenant, models.CASCADE, to_field="slug", related_name="+")
+
+            class Meta:
+                app_label = "shop"
+
+        class Page(models.Model):  # noqa: DJ008 - nobody sees it
+            paper = models.ForeignKey(Paper, models.CASCADE)
+
+            class Meta:
+                app_label = "shop"
+
+        class Owners(ForeignKeyTenancy):
+            model = "shop.Tenant"
+            field = "owner"
+
+        class BySlug(Owners):
+            def from_row(self, row):
+                return row.slug
+
+        monkeypatch.setattr("cacheadmin.rules.paths.tenancy", Owners)
+        assert [tenant_path(Paper, path) for path in ("", "owner_id", "owner")] == ["owner__pk"] * 3
+        assert tenant_path(Page, "paper__owner_id") == "paper__owner__pk"
+        assert tenant_path(Page, "paper__owner__slug") == "paper__owner__slug"
+        monkeypatch.setattr("cacheadmin.rules.paths.tenancy", BySlug)
+        assert (tenant_path(Paper, ""), tenant_path(Page, "paper__owner_id")) == ("owner_id", "paper__owner_id")
 
     @pytest.mark.parametrize(
         ("ours", "path"), [(NoTenants(), "-"), (SchemaTenancy(), "@active"), (Tenancy(), "tenant_id")]

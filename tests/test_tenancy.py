@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
-from django.db import connection
+from django.db import connection, models
 from django.test import RequestFactory, override_settings
+from django.test.utils import isolate_apps
 
 from cacheadmin import cache_tenant_query, get_tenant_cache_key
 from cacheadmin.exceptions import ImproperSettings, InvalidTenant
@@ -137,6 +138,42 @@ def test_rows_name_their_tenant_and_a_tenant_is_its_own() -> None:
         model, field = "shop.Branch", "branch"
 
     assert list(ByBranch().from_instance(Sale(branch_id=3, tenant_id=1))) == ["3"]
+
+
+def test_tenant_of_a_request_is_that_of_its_user_without_a_query(django_assert_num_queries) -> None:
+    site, request = ByShop(), RequestFactory().get("/")
+    request.user = User(tenant_id=7)
+    with django_assert_num_queries(0):
+        assert site.from_request(request) == "7"
+    request.tenant = 5
+    assert site.from_request(request) == "5"
+
+
+def test_a_request_may_call_its_tenant_as_the_foreign_keys_do() -> None:
+    class ByCustomer(ForeignKeyTenancy):
+        model = "shop.Tenant"
+        field = "customer"
+
+    request = RequestFactory().get("/")
+    request.user = SimpleNamespace(customer=3, tenant=4)
+    assert ByCustomer().from_request(request) == "3"
+    request.tenant = 5
+    assert ByCustomer().from_request(request) == "5"
+    request.customer = 6
+    assert ByCustomer().from_request(request) == "6"
+    request.user = request.tenant = request.customer = None
+    assert ByCustomer().from_request(request) is None
+
+
+@isolate_apps("shop")
+def test_a_key_that_holds_another_column_of_the_tenant_gives_his_id() -> None:
+    class Paper(models.Model):  # noqa: DJ008 - nobody sees it
+        tenant = models.ForeignKey(Tenant, models.CASCADE, to_field="slug", related_name="+")
+
+        class Meta:
+            app_label = "shop"
+
+    assert list(ByShop().from_instance(Paper(tenant=Tenant(pk=9, slug="ruby")))) == ["9"]
 
 
 def test_only_a_row_of_the_tenants_model_stands_for_a_tenant() -> None:

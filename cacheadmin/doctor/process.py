@@ -19,7 +19,7 @@ from cacheadmin.conf import in_tests, middleware
 from cacheadmin.functions import registry
 from cacheadmin.middleware import TenantMiddleware
 from cacheadmin.overview.fetching import FetchFailed
-from cacheadmin.tenancy import Tenancy, tenancy
+from cacheadmin.tenancy import ForeignKeyTenancy, Tenancy, tenancy
 
 from .facts import Facts
 from .registry import Finding, check
@@ -65,12 +65,16 @@ def requests_have_a_tenant(_facts: Facts) -> Iterator[Finding]:
             _("TenantMiddleware is not in MIDDLEWARE."),
             where="MIDDLEWARE",
             why=_(
-                "No tenant is active in a view: template fragments are rendered each time, and functions without an "
-                "argument tenant_id keep one value for everybody."
+                "No tenant is active in a view: functions without an argument tenant_id keep one value for everybody, "
+                "fragments of templates that do not know the request are rendered each time, and those of Django's "
+                "own tag belong to nobody, so that no rule drops them."
             ),
             fix=f'MIDDLEWARE = [\n    …,\n    "{AUTHENTICATION}",\n    "{OURS}",\n]',
         )
-    elif AUTHENTICATION in paths[ours[0] :] and type(site).from_request is Tenancy.from_request:
+    elif AUTHENTICATION in paths[ours[0] :] and type(site).from_request in (
+        Tenancy.from_request,
+        ForeignKeyTenancy.from_request,
+    ):
         yield Finding(
             _("TenantMiddleware stands above the middleware that logs in."),
             where="MIDDLEWARE",

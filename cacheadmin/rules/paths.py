@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from cacheadmin.exceptions import InvalidRule
 from cacheadmin.rules.rule import ALL_TENANTS, SHARED_DATA
-from cacheadmin.tenancy import NoTenants, SchemaTenancy, Tenancy, tenancy
+from cacheadmin.tenancy import ForeignKeyTenancy, NoTenants, SchemaTenancy, Tenancy, tenancy
 
 ACTIVE_TENANT: Final = "@active"
 """Stands in the place of a tenant path where rows do not name their tenant: the one that is active when they change."""
@@ -83,10 +83,14 @@ def tenant_path(model: type[Model], path: str) -> str:
 
     Found: the model's own foreign key to the tenant. A model that only hangs on one that has it: all tenants, since
     the way there may be of another meaning. One that hangs on none: shared data.
+
+    A key that holds another column of the tenant than its id (`to_field`) is followed to the id.
     """
-    if path:
-        return path
     ours = tenancy()
+    if path in (ALL_TENANTS, SHARED_DATA):
+        return path
+    if path:
+        return _to_the_id(ours, model, path)
     if isinstance(ours, NoTenants) or not ours.has_tenants:
         return SHARED_DATA
     if isinstance(ours, SchemaTenancy):
@@ -94,7 +98,7 @@ def tenant_path(model: type[Model], path: str) -> str:
     if _is_tenant(ours, model):
         return "pk"
     if (field := _own_column(ours, model)) is not None:
-        return field.attname
+        return _to_the_id(ours, model, field.attname)
     knows_itself = type(ours).from_instance is not Tenancy.from_instance and not getattr(ours, "model", "")
     hangs = knows_itself or any(_is_tenant(ours, m) or _own_column(ours, m) is not None for m in _reachable(model))
     return ALL_TENANTS if hangs else SHARED_DATA
@@ -103,6 +107,21 @@ def tenant_path(model: type[Model], path: str) -> str:
 def _is_tenant(ours: Tenancy, model: type[Model]) -> bool:
     label = getattr(ours, "model", "")
     return bool(label) and issubclass(model, apps.get_model(label))
+
+
+def _to_the_id(ours: Tenancy, model: type[Model], path: str) -> str:
+    """Return the path, led on to the tenant's id if it ends at a foreign key that holds another of his columns."""
+    names: list[str] = []
+    field: Any = None
+    for name in path.split("__"):
+        field = column(model, name)
+        if not isinstance(field, ForeignKey):
+            return path
+        names.append(field.name)
+        model = field.remote_field.model
+    if type(ours).from_row is not ForeignKeyTenancy.from_row or not _is_tenant(ours, model):
+        return path  # its ids may be that very column
+    return path if field.target_field.primary_key else "__".join((*names, "pk"))
 
 
 def _own_column(ours: Tenancy, model: type[Model]) -> Field[Any, Any] | None:
