@@ -1,6 +1,9 @@
 """What holds for every command."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,3 +103,20 @@ def test_a_user_without_a_name_is_a_number(monkeypatch):
 
     monkeypatch.setattr(base.getpass, "getuser", nobody)
     assert re.fullmatch(r"\d+@.*", base.whoami())
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "shop", "cache_rules"],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": f"{root / 'tests'}{os.pathsep}{root}"},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (base.UNHEARD, "")

@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import platform
+import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -24,6 +25,9 @@ from ..tenancy import tenancy
 
 WAITING: Final = 3
 """Exit code: recorded, and done as soon as Redis answers."""
+
+UNHEARD: Final = 141
+"""Exit code: whoever read the output has gone, as a shell says it of SIGPIPE."""
 
 TARGETS_KEPT: Final = 200
 """Targets and tenants that an activity names."""
@@ -53,6 +57,15 @@ class CacheCommand(BaseCommand):
     def add_alias(self, parser: ArgumentParser) -> None:
         """Add `--alias`."""
         parser.add_argument("--alias", help="Only this cache alias (default: every managed one).")
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run from a command line. That `… | head` has seen enough is no error to tell of."""
+        try:
+            super().run_from_argv(argv)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+            sys.exit(UNHEARD)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run, and turn our errors and the database's into a `CommandError`; `--traceback` shows where from."""
