@@ -111,7 +111,7 @@ def test_a_tenants_groups_link_to_their_entries(admin, filled):
         page("entry_list", ids.tenant_id(filled), ids.group_id("query", "console_stock")) in response.content.decode()
     )
     text = text_of(response)
-    assert "console_stock query function" in text
+    assert "console_stock query · function" in text
     assert "Invalidate tenant…" in text
 
 
@@ -289,7 +289,7 @@ def test_an_alias_that_is_gone_is_said_so(admin, ruby):
 def test_plain_keys_are_listed_with_a_bound(admin, ruby):
     caches["default"].set_many({f"tenant:{ruby}:list:{i}": "x" * i for i in range(40)}, 300)
     groups = admin.get(page("tenant_detail", ids.tenant_id(ruby)))
-    assert "Plain keys written without a group default plain" in text_of(groups)
+    assert "Plain keys default · written without a group" in text_of(groups)
     text = text_of(admin.get(page("plain_list", ids.tenant_id(ruby), alias="default")))
     assert re.search(rf"tenant:{ruby}:list:7 string (5 min|4 min 5\d s)", text)
     assert "40 found." in text

@@ -63,11 +63,11 @@ def labelled(name: object, value: object) -> str:
 
 
 def points(delta: float | None) -> str:
-    """Return a change of a ratio in points, without its sign: `2.2`."""
+    """Return a change of a ratio in points, without its sign: `2.2`, `4.0`, `33`, `0`."""
     if delta is None:
         return UNKNOWN
     value = abs(delta) * 100
-    return number(value, 0 if value >= 10 or round(value, 1) == int(value) else 1)
+    return number(value, 1 if 0.05 <= value < 9.95 else 0)
 
 
 def duration(seconds: float | None) -> str:

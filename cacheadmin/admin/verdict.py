@@ -119,7 +119,7 @@ def strip(found: overview.Overview, *, has_server: bool) -> list[Figure]:
             _("Read p95"),
             _ms(now.p95_ms.value),
             _unit(now.p95_ms.value, _("ms")),
-            _("p50 %(n)s ms") % {"n": _ms(now.p50_ms.value)} if now.p50_ms.value is not None else "",
+            _half_of_reads(now),
             _level(now.p95_ms),
         ),
         Figure(
@@ -144,7 +144,8 @@ def strip(found: overview.Overview, *, has_server: bool) -> list[Figure]:
     note = lag or before or _("none waits")
     made.append(Figure(_("Waiting"), formats.number(now.waiting), note=note, level="bad" if now.waiting else ""))
     value, _space, unit = formats.size(now.used_bytes).replace("\xa0", " ").partition(" ")
-    notes_on_memory = [] if now.evicted is None else [_("%(n)s evicted") % {"n": formats.compact(now.evicted)}]
+    evicted = "" if now.evicted is None else _("%(n)s evicted") % {"n": formats.compact(now.evicted)}
+    notes_on_memory = [evicted.replace(" ", "\xa0")] if evicted else []
     if now.limit_bytes and now.used_bytes is not None:
         share = formats.percent(now.used_bytes / now.limit_bytes)
         limit = formats.size(now.limit_bytes)
@@ -155,6 +156,13 @@ def strip(found: overview.Overview, *, has_server: bool) -> list[Figure]:
 
 def _level(figure: overview.Figure) -> Literal["", "bad"]:
     return "bad" if figure.is_worse else ""
+
+
+def _half_of_reads(now: overview.Strip) -> str:
+    """Return how fast the faster half is, or, where the slowest became slower, by how much: that is what is red."""
+    if now.p95_ms.is_worse:
+        return _moved(now.p95_ms, lambda by: _("%(n)s ms") % {"n": _ms(abs(by))}, 0.0)
+    return _("p50 %(n)s ms") % {"n": _ms(now.p50_ms.value)} if now.p50_ms.value is not None else ""
 
 
 def _moved(figure: overview.Figure, say: Callable[[float], str], least: float) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from cacheadmin.admin import formats
+from cacheadmin.admin import formats, naming
 from cacheadmin.conf import cache_settings
 from cacheadmin.overview import Advised, Judged, Writer, sentence
 from cacheadmin.overview.reach import Function, rules, rules_of
@@ -25,7 +25,13 @@ __all__ = [
     "where_is",
 ]
 
-WRITER: Final = Writer(formats.duration, formats.percent, formats.size, formats.number)
+
+def _thing(text: str) -> str:
+    kind, _space, name = text.partition(" ")
+    return naming.named(kind, name)
+
+
+WRITER: Final = Writer(formats.duration, formats.percent, formats.size, formats.number, _thing)
 
 
 def advice(function: Function, counted: Advised | None, dropped_by: int) -> list[str]:

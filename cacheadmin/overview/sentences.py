@@ -20,6 +20,8 @@ class Writer:
     percent: Callable[[float], str]
     size: Callable[[float], str]
     number: Callable[[float], str]
+    thing: Callable[[str], str] = str
+    """How it says what was dropped: `group stock`, `prefix stock`, `tenant`."""
 
 
 def sentence(advice: Advice, write: Writer) -> str:
@@ -66,7 +68,7 @@ def _rule(figures: Mapping[str, Any], write: Writer) -> str:
         len(figures["rule"].split(", ")),
     ) % {
         "rule": figures["rule"],
-        "drops": figures["drops"],
+        "drops": write.thing(figures["drops"]),
         "times": write.number(figures["drops_per_hour"]),
         "lives": write.duration(figures["lives_seconds"]),
         "ratio": write.percent(figures["hit_ratio"]),

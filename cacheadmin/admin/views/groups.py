@@ -59,8 +59,6 @@ def kind_word(alias: str, group: str, seen: str) -> str:
 
 HEADS = (
     {"name": "group", "sort": "group"},
-    {"name": "alias", "sort": "alias", "is_low": True},
-    {"name": "kind", "is_low": True},
     {"name": "ratio", "sort": "ratio", "is_number": True},
     {"name": "change", "is_number": True, "is_low": True},
     {"name": "misses", "sort": "-misses", "is_number": True, "is_low": True},
@@ -77,8 +75,6 @@ def heads(wish: paging.Asked, *, with_tenants: bool = False) -> list[paging.Colu
     """Return the heads of the table of groups."""
     labels = {
         "group": _("Group"),
-        "alias": _("Alias"),
-        "kind": _("Kind"),
         "ratio": _("Hit ratio"),
         "change": pgettext("column", "Change"),
         "misses": _("Misses"),
@@ -89,7 +85,7 @@ def heads(wish: paging.Asked, *, with_tenants: bool = False) -> list[paging.Colu
     }
     found = [{**head, "label": labels[str(head["name"])]} for head in HEADS]
     if with_tenants:  # who invalidated a group of all tenants, and when, is a question for Activity
-        found[7] = {"label": _("Tenants"), "is_number": True, "is_low": True}
+        found[5] = {"label": _("Tenants"), "is_number": True, "is_low": True}
     return paging.columns(found, wish)
 
 
