@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 FILES = {
     "test_writes": 250,
+    "test_writes_unusual": 40,
     "test_transactions": 25,
     "test_outbox": 25,
     "test_outbox_held": 12,
@@ -35,7 +36,7 @@ ELSEWHERE = "not patient_writer_of_sqlite and not eight_processes"
 @pytest.mark.parametrize(
     "files",
     [
-        ["test_writes"],
+        ["test_writes", "test_writes_unusual"],
         ["test_transactions", "test_outbox", "test_outbox_held", "test_texts", "test_dispatch", "test_races"],
         ["only_on_postgres"],
     ],

@@ -25,7 +25,7 @@ from cacheadmin.outbox.rows import Delivery
 from cacheadmin.rules import Change, Event, FiredRule
 from cacheadmin.stats import Mark, recorder
 from cacheadmin.targets import ALL, Target
-from cacheadmin.transactions import Pending, own_sql
+from cacheadmin.transactions import Pending, is_alone, own_sql
 
 logger = logging.getLogger("cacheadmin")
 
@@ -63,13 +63,34 @@ class Receipt:
 
 
 def gather(pending: Pending, connection: BaseDatabaseWrapper | None = None) -> Delivery | None:
-    """Return all that a transaction asks for as one delivery; None if it asks for nothing."""
-    if not pending.explicit and len(pending.changes) == 1:
-        [(change, found)] = pending.changes.items()
-        if isinstance(change, tuple) and found is not None and len(found) == 1:
-            [row] = found.values()
-            return _of_one_row(change, row)
-    return _gather(pending, connection)
+    """
+    Return all that a transaction asks for as one delivery; None if it asks for nothing.
+
+    Raises:  DatabaseError; what else goes wrong, in a field's or a tenancy's code, drops everything.
+    """
+    try:
+        unforeseen = _unforeseen(pending)
+        if not pending.explicit and not unforeseen and len(pending.changes) == 1:
+            [(change, found)] = pending.changes.items()
+            if isinstance(change, tuple) and found is not None and len(found) == 1:
+                [row] = found.values()
+                return _of_one_row(change, row)
+        return _gather(pending, unforeseen, connection)
+    except DatabaseError:
+        raise
+    except Exception:
+        logger.exception("What a transaction has to invalidate is not known; everything is dropped.")
+        return Delivery((Target("tenant", tenant=ALL),), source="rule")
+
+
+def _unforeseen(pending: Pending) -> list[Change]:
+    """What was written while other rules were in force than now: those of now may want to know of it."""
+    if not pending.tables:
+        return []
+    now = rules.snapshot()
+    tables = [table for table, then in pending.tables.items() if then is not now and then.rules != now.rules]
+    touched = now.touched_by(None if "" in tables else tables)
+    return [Change(label, event, None, None) for label, event in touched]
 
 
 MOST_KNOWN: Final = 4096
@@ -83,7 +104,7 @@ def _of_one_row(change: tuple[str, Event, frozenset[str] | None], row: Mapping[s
     snapshot = rules.snapshot()
     if not _PLAIN.issuperset(map(type, row.values())):
         return _by_rules(rules.targets_for((Change(*change, (row,)),), snapshot))
-    known: dict[Any, Delivery | None] = snapshot.memo.setdefault("deliveries", {})
+    known: dict[Any, Delivery | None] = snapshot.memo.setdefault(("deliveries",), {})
     key = (change, *row.items())
     try:
         return known[key]
@@ -107,9 +128,9 @@ def _text(names: Iterable[str]) -> str:
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
-def _gather(pending: Pending, connection: BaseDatabaseWrapper | None) -> Delivery | None:
+def _gather(pending: Pending, unforeseen: list[Change], connection: BaseDatabaseWrapper | None) -> Delivery | None:
     targets: dict[Target, None] = {}
-    fired = _fired(pending)
+    fired = _fired(pending, unforeseen)
     for rule in fired:
         targets.update(dict.fromkeys(rule.targets))
     names, source = [rule.name for rule in fired], "rule" if fired else ""
@@ -129,8 +150,8 @@ def _gather(pending: Pending, connection: BaseDatabaseWrapper | None) -> Deliver
     return Delivery(tuple(targets), rule_names, source, _text(names), tuple(r.name for r in fired if r.warm))
 
 
-def _fired(pending: Pending) -> tuple[FiredRule, ...]:
-    changes = [
+def _fired(pending: Pending, unforeseen: list[Change]) -> tuple[FiredRule, ...]:
+    changes = unforeseen + [
         Change(key[0], key[1], key[2], None if found is None else tuple(found.values()))
         for key, found in pending.changes.items()
         if isinstance(key, tuple)
@@ -303,7 +324,7 @@ def keep(result: Invalidation) -> bool:
 def _kept_in_a_row(delivery: Delivery) -> bool:
     try:
         connection: Any = connections[router.db_for_write(Intent)]
-        if connection.in_atomic_block or not connection.get_autocommit():
+        if not is_alone(connection):
             return False  # it would be rolled back with the block; for real ones the row is written before the COMMIT
         if not rows.keeps_rows(connection, ("durable", "on_failure")):
             return False

@@ -140,8 +140,9 @@ def _look() -> Snapshot:
     global _current, _looked_at
     code, connection = code_rules(), _connection()
     try:
-        if _current is not None and EDITED in transactions.pending(connection).changes:
-            return _current  # what this thread has not committed is nobody else's business
+        if EDITED in transactions.pending(connection).changes:
+            # What this thread has not committed is nobody else's business.
+            return _current or build(code, stored_rules(connection), None)
         version = _version(connection)
         if _current is None or _is_other(version, _current.version, connection):
             _current = build(code, stored_rules(connection), version)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cacheadmin.exceptions import InvalidTarget
+from cacheadmin.exceptions import InvalidTarget, InvalidTenant
 from cacheadmin.keys import tenant_text
 from cacheadmin.rules.rule import ALL_TENANTS, PLACEHOLDER, SHARED_DATA, Change, RuleTarget
 from cacheadmin.rules.snapshot import Compiled, Snapshot
@@ -64,7 +64,12 @@ def _tenant(compiled: Compiled, target: RuleTarget, row: Mapping[str, Any]) -> s
     if compiled.tenant not in row:
         return ALL
     value = row[compiled.tenant]
-    return None if value is None or value == "" else tenant_text(value)
+    if value is None or value == "":
+        return None
+    try:
+        return tenant_text(value)
+    except InvalidTenant:
+        return ALL  # the column holds something else than ids
 
 
 def expand(target: RuleTarget, tenant: str | All | None, value: Callable[[str], Any]) -> Iterator[Target]:
@@ -81,9 +86,8 @@ def expand(target: RuleTarget, tenant: str | All | None, value: Callable[[str], 
         try:
             filled = PLACEHOLDER.sub(lambda match: str(value(match[1])), name)
         except KeyError:
-            yield everything
-        else:
-            yield Target(target.kind, filled, tenant, alias)  # type: ignore[arg-type]
+            filled = ""
+        yield Target(target.kind, filled, tenant, alias) if filled else everything  # type: ignore[arg-type]
     elif target.kind == "pattern":
         yield from _groups_of(name, tenant, alias)
     else:

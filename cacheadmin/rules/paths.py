@@ -19,9 +19,9 @@ ACTIVE_TENANT: Final = "@active"
 
 
 def column(model: type[Model], name: str) -> Field[Any, Any] | None:
-    """Return the column of a model by its name, attname or `pk`; None if there is none."""
+    """Return the column of a model by its name, attname or `pk`; None if there is none, or `pk` is several."""
     if name == "pk":
-        return model._meta.pk
+        return None if getattr(model._meta, "is_composite_pk", False) else model._meta.pk
     for field in model._meta.concrete_fields:
         if name in (field.name, field.attname):
             return field
@@ -31,7 +31,13 @@ def column(model: type[Model], name: str) -> Field[Any, Any] | None:
 def names_of(model: type[Model]) -> list[str]:
     """Return every name that a path may begin with."""
     names = {"pk", *(n for f in model._meta.concrete_fields for n in (f.name, f.attname))}
-    return sorted(names)
+    return sorted(name for name in names if column(model, name) is not None)
+
+
+def computed_columns(model: type[Model]) -> list[Any]:
+    """Return the columns of a model's own table that the database computes from others: each write may change them."""
+    concrete: Any = model._meta.concrete_model
+    return [column for column in concrete._meta.local_concrete_fields if column.generated]
 
 
 def relations_of(model: type[Model]) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from typing import Any, Final, Literal
 
 from cacheadmin.exceptions import InvalidRule
 
-EVENTS: Final = ("create", "update", "delete", "m2m")
+Event = Literal["create", "update", "delete", "m2m"]
+"""`m2m`: a relation of the model was added to, removed from or cleared, from either side."""
+
+EVENTS: Final[tuple[Event, ...]] = ("create", "update", "delete", "m2m")
 KINDS: Final = ("group", "prefix", "tag", "fragment", "key", "pattern", "tenant")
 TENANTS: Final = ("same", "all", "shared")
 
@@ -17,9 +20,6 @@ ALL_TENANTS: Final = "*"
 SHARED_DATA: Final = "-"
 
 PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-Event = Literal["create", "update", "delete", "m2m"]
-"""`m2m`: a relation of the model was added to, removed from or cleared, from either side."""
 
 
 @dataclass(frozen=True, slots=True)

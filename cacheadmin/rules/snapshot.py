@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from django.db.models import Model
+from django.db.models import DO_NOTHING, Model
 
 from cacheadmin.exceptions import InvalidRule
 from cacheadmin.rules.paths import ACTIVE_TENANT, column, relations_of, resolve, tenant_path
-from cacheadmin.rules.rule import ALL_TENANTS, SHARED_DATA, Event, Rule
+from cacheadmin.rules.rule import ALL_TENANTS, EVENTS, SHARED_DATA, Event, Rule
 from cacheadmin.rules.validation import find_model
 
 logger = logging.getLogger("cacheadmin")
@@ -27,6 +27,8 @@ class Compiled:
     rule: Rule
     label: str
     """Of the concrete model."""
+    events: frozenset[str]
+    """Those of the rule; all, if one of them is none."""
     tenant: str
     """Path, `*`, `-`, or `@active`."""
     fields: frozenset[str]
@@ -38,7 +40,7 @@ class Compiled:
 
     def is_hit_by(self, event: str, fields: frozenset[str] | None) -> bool:
         """Whether a write of this kind may concern the rule."""
-        if event not in self.rule.events:
+        if event not in self.events:
             return False
         watched = {"update": self.fields, "m2m": self.relations}.get(event)
         return not watched or fields is None or not watched.isdisjoint(fields)
@@ -75,7 +77,7 @@ class Snapshot:
     """Label -> what has to be known of each touched row."""
     version: int | None = None
     memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What others work out from these rules and nothing else, to be forgotten with them."""
+    """What is worked out from these rules and nothing else, to be forgotten with them. Texts are names of tables."""
 
     def seens(self, db_table: str) -> tuple[Seen, ...]:
         """Return whom a write to a table concerns."""
@@ -93,6 +95,14 @@ class Snapshot:
         if seen.how == "child" and event != "update":
             return False
         return bool(self.concerned(seen.label, event, fields))
+
+    def touched_by(self, tables: Iterable[str] | None) -> set[tuple[str, Event]]:
+        """Return label and event of all that writes of any kind to some tables may do to rows; None: to any table."""
+        if tables is None:
+            return {(label, event) for label in self.compiled for event in EVENTS}
+        events: dict[str, tuple[Any, ...]] = {"m2m": ("m2m",), "child": ("update",), "row": EVENTS[:3]}
+        found = [seen for table in tables for seen in self.tables.get(table_key(table), ())]
+        return {(seen.label, event) for seen in found for event in events.get(seen.how, (seen.via,))}
 
     def concerned(self, label: str, event: str, fields: frozenset[str] | None) -> list[Compiled]:
         """Return the rules in force that a write of this kind may concern."""
@@ -154,6 +164,7 @@ def _compile(rule: Rule, model: type[Model]) -> Compiled:
     return Compiled(
         rule=rule,
         label=model._meta.label,
+        events=frozenset(rule.events if set(rule.events) <= set(EVENTS) else EVENTS),
         tenant=tenant,
         fields=frozenset(columns),
         relations=frozenset(name for name in rule.fields if name in relations),
@@ -180,7 +191,7 @@ def _tables(models: dict[str, type[Model]], compiled: dict[str, list[Compiled]])
         tables.setdefault(table_key(model._meta.db_table), {})[seen] = None
 
     for label, model in models.items():
-        events = set().union(*(c.rule.events for c in compiled[label]))
+        events = frozenset().union(*(c.events for c in compiled[label]))
         if events & _COLUMN_EVENTS:
             see(model, Seen(label, "row"))
         if "update" in events:
@@ -208,20 +219,26 @@ def _through(model: type[Model]) -> Iterator[tuple[type[Model], str, str]]:
 
 
 def _database_cascades(model: type[Model]) -> Iterator[tuple[type[Model], Event, frozenset[str]]]:
-    """Yield the models whose deletion the database passes on to this one (Django 6.1: DB_CASCADE and its like)."""
+    """
+    Yield the models whose deletion the database passes on to this one (Django 6.1: DB_CASCADE and its like).
+
+    DO_NOTHING is one of them: where a constraint lets the deletion pass, the database may have been told what to do.
+    """
     seen: set[type[Any]] = {model}
     waiting: list[type[Any]] = [model]
     while waiting:
         current = waiting.pop()
         for key in current._meta.concrete_fields:
-            operation = getattr(getattr(key.remote_field, "on_delete", None), "operation", None)
-            if operation is None:
+            on_delete = getattr(key.remote_field, "on_delete", None)
+            is_anybodys = on_delete is DO_NOTHING and key.db_constraint
+            operation = "CASCADE or SET" if is_anybodys else str(getattr(on_delete, "operation", "")).upper()
+            if not operation:
                 continue
             parent = key.remote_field.model._meta.concrete_model
-            if "CASCADE" in str(operation).upper():
+            if "CASCADE" in operation:
                 yield parent, "delete", frozenset({key.name, key.attname})
                 if parent not in seen:
                     seen.add(parent)
                     waiting.append(parent)
-            elif current is model:
+            if "SET" in operation and current is model:
                 yield parent, "update", frozenset({key.name, key.attname})

@@ -6,12 +6,14 @@ A transaction is *real* unless every block around it is a `TestCase`'s own. Leav
 `TestCase` counts as its commit.
 """
 
-from cacheadmin.transactions.ends import install, on_end, settle, uninstall
+from cacheadmin.transactions.ends import by_hand, install, on_end, settle, uninstall
 from cacheadmin.transactions.state import (
     Pending,
+    announced,
     any_begun,
     defer,
     in_transaction,
+    is_alone,
     is_open,
     mark_written,
     may_fill,
@@ -26,10 +28,13 @@ from cacheadmin.transactions.state import (
 
 __all__ = [
     "Pending",
+    "announced",
     "any_begun",
+    "by_hand",
     "defer",
     "in_transaction",
     "install",
+    "is_alone",
     "is_open",
     "mark_written",
     "may_fill",

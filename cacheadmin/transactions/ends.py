@@ -15,6 +15,7 @@ from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import Atomic, get_connection
 
+from cacheadmin.transactions import own_sql
 from cacheadmin.transactions.own_sql import unseen
 from cacheadmin.transactions.state import (
     ATTRIBUTE,
@@ -22,6 +23,7 @@ from cacheadmin.transactions.state import (
     State,
     in_transaction,
     note_autocommit,
+    note_begun,
     state_of,
     watch_autocommit,
 )
@@ -32,6 +34,9 @@ Before = Callable[[BaseDatabaseWrapper, Pending], Any]
 """`before(connection, pending) -> receipt`: runs inside a real transaction, right before its COMMIT."""
 After = Callable[[Pending, Any], None]
 """`after(pending, receipt)`: runs when it is committed; the receipt is None where `before` did not run."""
+
+_IN_ERROR: Final = 3
+"""What the drivers of PostgreSQL call a transaction in which a statement has failed."""
 
 _before: Before | None = None
 _after: After | None = None
@@ -76,18 +81,26 @@ def _commit(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
     state: State | None = getattr(self, ATTRIBUTE, None)
     if state is None or self.in_atomic_block:  # in a block Django refuses to commit
         return original(self)
+    return _committing(self, state, lambda: original(self), self.rollback)
+
+
+def _committing(
+    connection: BaseDatabaseWrapper, state: State, commit: Callable[[], Any], rollback: Callable[[], Any]
+) -> Any:
+    if state.pending and _is_lost(connection):
+        state.forget()
     receipt = None
     if state.pending and _before is not None:
         try:
-            with unseen(self):
-                receipt = _before(self, state.pending)
+            with unseen(connection):
+                receipt = _before(connection, state.pending)
         except BaseException:
             # Whatever else is raised here, SQLite would commit and PostgreSQL stay in the transaction.
             state.forget()
-            self.rollback()
+            rollback()
             raise
     try:
-        result = original(self)
+        result = commit()
     except BaseException as error:
         if state.pending and not isinstance(error, IntegrityError):
             _deliver(state.pending, None)  # it may have been committed all the same; one miss more is no harm
@@ -101,6 +114,25 @@ def _commit(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
     return result
 
 
+def _is_lost(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a statement has failed that the site did not mind: PostgreSQL answers COMMIT with a rollback then."""
+    info = getattr(connection.connection, "info", None)
+    return connection.vendor == "postgresql" and getattr(info, "transaction_status", None) == _IN_ERROR
+
+
+def by_hand(connection: BaseDatabaseWrapper, word: str, run: Callable[[], Any]) -> Any:
+    """Run a BEGIN, COMMIT or ROLLBACK that somebody sends as SQL; `word` is the first of it."""
+    if word in ("begin", "start"):
+        result = run()
+        note_begun(connection)
+        return result
+    state = state_of(connection)
+    if word in ("commit", "end"):
+        return _committing(connection, state, run, lambda: own_sql.run(connection, "ROLLBACK"))
+    state.forget()
+    return run()
+
+
 def _forget(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
     if (state := getattr(self, ATTRIBUTE, None)) is not None:
         state.forget()
@@ -108,12 +140,14 @@ def _forget(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
 
 
 def _set_autocommit(original: Callable[..., Any], self: BaseDatabaseWrapper, *args: Any, **kwargs: Any) -> Any:
+    state = state_of(self)
+    state.depth += 1  # SQLite's BEGIN is sent through a cursor
     try:
         result = original(self, *args, **kwargs)
     finally:
+        state.depth -= 1
         note_autocommit(self)
-    state: State | None = getattr(self, ATTRIBUTE, None)
-    if state is not None and state.pending and not state.exiting and self.autocommit and not self.in_atomic_block:
+    if state.pending and not state.exiting and self.autocommit and not self.in_atomic_block:
         taken = state.pending  # SQLite and MySQL have committed what was open, without a commit of Django's
         state.forget()
         _deliver(taken, None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,6 +19,8 @@ from cacheadmin.conf import replicas
 from cacheadmin.targets import Target
 
 logger = logging.getLogger("cacheadmin")
+
+T = TypeVar("T")
 
 ATTRIBUTE: Final = "_cacheadmin"
 """Of a connection object; it survives `close()`."""
@@ -34,9 +36,11 @@ class Pending:
     """(source, name) -> targets that code or a person asked for."""
     has_written: bool = False
     """Whether a statement of this transaction was seen to write."""
+    tables: dict[str, Any] = field(default_factory=dict)
+    """Table that was written ("" for any) -> the rules that were in force at the first time; opaque here."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.explicit)
+        return bool(self.changes or self.explicit or self.tables)
 
 
 class State:
@@ -44,6 +48,7 @@ class State:
 
     __slots__ = (
         "announced",
+        "by_hand",
         "committed",
         "depth",
         "exiting",
@@ -61,8 +66,10 @@ class State:
         self.receipt: Any = None
         self.depth = 0
         """Above zero while our own statements run, which no hook looks at."""
-        self.announced = 0
-        """Above zero while a statement runs that a hook above the cursor knows: the cursor's need not look."""
+        self.announced = ""
+        """Table, as it is quoted, of the statement that runs and that a hook above the cursor knows; else empty."""
+        self.by_hand = False
+        """Whether a transaction is open that somebody began by SQL, while Django believes in autocommit."""
         self.exiting = 0
         """Above zero while an `atomic` block is being left: autocommit comes back after its commit, then we deliver."""
         self.physical: Any = None
@@ -74,6 +81,9 @@ class State:
         """Begin anew: the transaction has ended."""
         self.pending = Pending()
         _writing.discard(id(self))
+        if self.by_hand:
+            self.by_hand = False
+            _begun.discard(id(self))
         if self.isolation_was_set or self.isolation != "read committed":
             self.isolation, self.isolation_was_set = None, False
 
@@ -127,7 +137,15 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
     """Whether a real transaction is open on this connection: one that is not all `TestCase`'s own."""
     if connection.in_atomic_block:
         return any(not getattr(block, "_from_testcase", False) for block in connection.atomic_blocks)
-    return not connection.autocommit and connection.connection is not None
+    if connection.autocommit:
+        state: State | None = getattr(connection, ATTRIBUTE, None)
+        return state is not None and state.by_hand
+    return connection.connection is not None
+
+
+def is_alone(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a statement on this connection would commit by itself."""
+    return not connection.in_atomic_block and connection.get_autocommit() and not state_of(connection).by_hand
 
 
 def _open() -> list[BaseDatabaseWrapper]:
@@ -227,6 +245,16 @@ def defer(targets: Sequence[Target], source: str, name: str) -> bool:
 # --- what the hooks on statements tell ------------------------------------------------------------------------------
 
 
+def announced(connection: BaseDatabaseWrapper, table: str, run: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Run what sends a statement that the hook at the cursor need not look at: it writes this table, and is known."""
+    state = state_of(connection)
+    before, state.announced = state.announced, connection.ops.quote_name(table)
+    try:
+        return run(*args, **kwargs)
+    finally:
+        state.announced = before
+
+
 Queried = Callable[[str], None]
 _queried: Queried | None = None
 
@@ -253,11 +281,21 @@ def note_isolation(connection: BaseDatabaseWrapper) -> None:
 
 
 def mark_written(connection: BaseDatabaseWrapper) -> None:
-    """Note that this connection's transaction writes. Nothing to note outside a real one."""
+    """Note that this connection's transaction is about to write. Nothing to note outside a real one."""
+    if connection.connection is None:
+        connection.ensure_connection()  # the settings may have it begin a transaction
     if in_transaction(connection):
         state = state_of(connection)
         state.pending.has_written = True
         _writing.add(id(state))
+
+
+def note_begun(connection: BaseDatabaseWrapper) -> None:
+    """Note that a transaction was begun by SQL."""
+    if connection.autocommit and not connection.in_atomic_block:
+        state = state_of(connection)
+        state.by_hand = True
+        _begun.add(id(state))
 
 
 def pending(connection: BaseDatabaseWrapper) -> Pending:

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
-from cacheadmin.transactions import own_sql
+from cacheadmin.transactions import is_alone, own_sql
 from cacheadmin.transactions.state import State
 
 
@@ -25,7 +25,7 @@ class block:  # noqa: N801 - used like a function, and a generator costs more
     def __init__(self, connection: Any, *, is_needed: bool) -> None:
         self.connection = connection
         self.atomic: transaction.Atomic | None = None
-        if is_needed and not connection.in_atomic_block and connection.get_autocommit():
+        if is_needed and is_alone(connection):
             self.atomic = transaction.atomic(using=connection.alias, savepoint=False)
 
     def __enter__(self) -> bool:
@@ -58,11 +58,10 @@ def lock_first(connection: BaseDatabaseWrapper, state: State, model: type[Model]
 
     A transaction that has read fails at once where another process writes; one that begins with a write waits.
     """
-    if connection.vendor != "sqlite" or state.pending.has_written:
-        return
-    if not (connection.in_atomic_block or not connection.get_autocommit()):
+    if connection.vendor != "sqlite" or state.pending.has_written or is_alone(connection):
         return
     quote = connection.ops.quote_name
     concrete: Any = model._meta.concrete_model  # a proxy has no columns of its own
-    table, key = quote(model._meta.db_table), quote(next(f.column for f in concrete._meta.local_concrete_fields))
+    columns = (field.column for field in concrete._meta.local_concrete_fields if not field.generated)
+    table, key = quote(model._meta.db_table), quote(next(columns))
     own_sql.run(connection, f"UPDATE {table} SET {key} = {key} WHERE 0")  # noqa: S608

@@ -13,12 +13,14 @@ from django.db.models.sql.constants import ROW_COUNT
 
 from cacheadmin import outbox, rules, transactions
 from cacheadmin.rules import Seen, Snapshot
+from cacheadmin.transactions import Pending
 from cacheadmin.transactions.state import State, state_of
 from cacheadmin.writes import quick
 from cacheadmin.writes.blocks import block, lock_first
 from cacheadmin.writes.changes import plan
 from cacheadmin.writes.images import MOST_ROWS
 from cacheadmin.writes.looks import Found, Statement
+from cacheadmin.writes.touching import TOGETHER
 
 _BUSY: Final = "_cacheadmin_busy"
 """Attribute of a compiler at work: `execute_returning_sql` may call `execute_sql` of the same one."""
@@ -43,12 +45,12 @@ def hook(original: Callable[..., Any], kind: str) -> Callable[..., Any]:
             snapshot = rules.snapshot()
         table = model._meta.db_table
         seens = snapshot.seens(table)
-        if not seens and table != RULES_TABLE:
-            if not state.pending.has_written:
-                transactions.mark_written(connection)
-            return _announced(state, original, compiler, args, kwargs)
         compiler.__dict__[_BUSY] = True
         try:
+            if not seens and table != RULES_TABLE:
+                if not state.pending.has_written:
+                    transactions.mark_written(connection)
+                return transactions.announced(connection, table, original, compiler, *args, **kwargs)
             if seens and try_quickly is not None:
                 result = try_quickly(original, compiler, args, kwargs, state, snapshot, seens)
                 if result is not quick.SLOW:
@@ -56,6 +58,8 @@ def hook(original: Callable[..., Any], kind: str) -> Callable[..., Any]:
             return _execute(original, compiler, args, kwargs, state, snapshot, seens, kind)
         finally:
             del compiler.__dict__[_BUSY]
+            if state.pending.has_written:
+                note_table(state.pending, table, snapshot)
 
     return execute
 
@@ -71,16 +75,17 @@ def _execute(
     kind: str,
 ) -> Any:
     connection, model = compiler.connection, compiler.query.get_meta().concrete_model
+    table = model._meta.db_table
     returning = (args[0] if args else kwargs.get("returning_fields")) if kind == "create" else None
     statement = Statement(connection, compiler.query, model, kind, tuple(returning or ()))
     try:
         found = plan(statement, seens, snapshot)
     except EmptyResultSet:
         return original(compiler, *args, **kwargs)
-    edits_rules = model._meta.db_table == RULES_TABLE
+    edits_rules = table == RULES_TABLE
     if not found.looks and not edits_rules:
         transactions.mark_written(connection)
-        return _announced(state, original, compiler, args, kwargs)
+        return transactions.announced(connection, table, original, compiler, *args, **kwargs)
     at_once = found.together(compiler, original, args, kwargs) if quick.is_djangos(original) else None
     reads = found.reads_first and at_once is None
     with block(connection, is_needed=reads or edits_rules or outbox.keeps_rows(connection)) as is_ours:
@@ -89,13 +94,9 @@ def _execute(
         transactions.mark_written(connection)
         if at_once is None:
             found.before()
-            result = _announced(state, original, compiler, args, kwargs)
+            result = transactions.announced(connection, table, original, compiler, *args, **kwargs)
         else:
-            state.announced += 1
-            try:
-                result = at_once()
-            finally:
-                state.announced -= 1
+            result = transactions.announced(connection, TOGETHER, at_once)
         count = rows_touched(result, args, kwargs, original.__name__)
         if count != 0:
             note(connection, found.after(result, count), snapshot)
@@ -103,15 +104,6 @@ def _execute(
             note_edit(connection, snapshot)
     transactions.settle(connection)
     return result
-
-
-def _announced(state: State, original: Callable[..., Any], compiler: Any, args: Any, kwargs: Any) -> Any:
-    """Run a statement that the hook at the cursor need not look at."""
-    state.announced += 1
-    try:
-        return original(compiler, *args, **kwargs)
-    finally:
-        state.announced -= 1
 
 
 def rows_touched(result: Any, args: tuple[Any, ...], kwargs: dict[str, Any], method: str) -> int | None:
@@ -139,6 +131,11 @@ def note(connection: BaseDatabaseWrapper, found: list[Found], snapshot: Snapshot
         rows.update((tuple((path, repr(value)) for path, value in row.items()), row) for row in part.rows)
         if len(rows) > MOST_ROWS:
             pending[key] = None
+
+
+def note_table(pending: Pending, table: str, snapshot: Snapshot) -> None:
+    """Note which rules were in force when a table was written: others may be when it is committed."""
+    pending.tables.setdefault(table, snapshot)
 
 
 def note_edit(connection: BaseDatabaseWrapper, snapshot: Snapshot) -> None:

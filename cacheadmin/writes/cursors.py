@@ -13,12 +13,12 @@ from django.db import DatabaseError
 from django.db.backends.utils import CursorWrapper
 
 from cacheadmin import outbox, rules, transactions
-from cacheadmin.rules import EVENTS, Snapshot
+from cacheadmin.rules import Event, Snapshot
 from cacheadmin.transactions import own_sql
 from cacheadmin.transactions.state import state_of
 from cacheadmin.writes import callers
 from cacheadmin.writes.blocks import block
-from cacheadmin.writes.compilers import RULES_TABLE, note_edit
+from cacheadmin.writes.compilers import RULES_TABLE, note_edit, note_table
 from cacheadmin.writes.fetched import Fetched
 from cacheadmin.writes.statements import Statement, statement
 
@@ -28,6 +28,9 @@ unknown_statements: dict[str, int] = {}
 """First words of statements that we could not read -> how often they came; all tables were taken for written."""
 
 MOST_UNKNOWN: Final = 100
+
+HEAD: Final = 80
+"""Characters at the beginning of a statement of the ORM among which its table's name begins."""
 
 INTENTS_TABLE: Final = "cacheadmin_intent"
 
@@ -42,19 +45,26 @@ def hook(original: Callable[..., Any]) -> Callable[..., Any]:
         connection = cursor.db
         transactions.note_query(connection)
         state = state_of(connection)
-        if state.announced or state.depth:
+        if state.depth or (state.announced and _is_announced(sql, state.announced)):
             return original(cursor, sql, *args, **kwargs)
         told = statement(sql, connection.connection)
         if told.sets_isolation:
             transactions.note_isolation(connection)
-        if told.tables is not None and not told.tables:
-            return original(cursor, sql, *args, **kwargs)
         run = functools.partial(original, cursor, sql, *args, **kwargs)
-        if told.returns_rows and connection.vendor != "postgresql" and _is_alone(connection):
+        if told.control:
+            return transactions.by_hand(connection, told.control, run)
+        if told.tables is not None and not told.tables:
+            return run()
+        if told.returns_rows and connection.vendor != "postgresql" and transactions.is_alone(connection):
             return write(connection, told, sql, lambda: _with_rows(cursor, run))
         return write(connection, told, sql, run, may_stop_midway=original.__name__ == "executemany")
 
     return execute
+
+
+def _is_announced(sql: Any, table: str) -> bool:
+    """Whether this is the statement that was announced: others may be sent meanwhile, by fields and by wrappers."""
+    return isinstance(sql, str) and table in sql[: HEAD + len(table)]
 
 
 def _with_rows(cursor: Any, run: Callable[[], Any]) -> Any:
@@ -122,7 +132,7 @@ def _write_on_its_own(connection: Any, told: Statement, run: Callable[[], Any]) 
 
 def _note_what_stands(connection: Any, told: Statement) -> None:
     """Note a write that has failed, maybe at its second row, where that does not undo the first by itself."""
-    if connection.vendor == "postgresql" and not _is_alone(connection):
+    if connection.vendor == "postgresql" and not transactions.is_alone(connection):
         return
     try:
         note(connection, told)
@@ -131,13 +141,9 @@ def _note_what_stands(connection: Any, told: Statement) -> None:
         logger.exception("A statement failed, and so did noting what it may have written before.")
 
 
-def _is_alone(connection: Any) -> bool:
-    return not connection.in_atomic_block and bool(connection.get_autocommit())
-
-
 def _needs_an_intent(connection: Any, told: Statement) -> bool:
     """Whether a statement is about to run alone and may change what a rule names."""
-    if not _is_alone(connection):
+    if not transactions.is_alone(connection):
         return False  # and SQLite fails a transaction at once that reads, as a look at the rules does, before it writes
     may_concern = _concerned(told, rules.snapshot()) or RULES_TABLE in (told.tables or ())
     return bool(may_concern) and outbox.keeps_rows(connection)
@@ -148,27 +154,26 @@ def note(connection: Any, told: Statement) -> None:
     if any(table.startswith(OWN_TABLES) for table in told.tables or ()):
         own_sql.forget_tables()  # it may be gone, as when the app is migrated to zero
     snapshot = rules.snapshot()
-    if told.tables is None or RULES_TABLE in told.tables:
+    if told.tables is None or told.reaches_others or RULES_TABLE in told.tables:
         note_edit(connection, snapshot)
-    pending = transactions.pending(connection).changes
+    pending = transactions.pending(connection)
     if INTENTS_TABLE in (told.tables or ()):
-        pending[outbox.EMPTIED] = None
-    pending.update(_changes(told, snapshot))
+        pending.changes[outbox.EMPTIED] = None
+    pending.changes.update(_changes(told, snapshot))
+    for table in _tables(told) or ("",):
+        note_table(pending, table, snapshot)
 
 
 def _changes(told: Statement, snapshot: Snapshot) -> dict[Any, Any]:
     return {(label, event, None): None for label, event in _concerned(told, snapshot)}
 
 
-def _concerned(told: Statement, snapshot: Snapshot) -> set[tuple[str, str]]:
-    if told.tables is None:
-        return {(label, event) for label in snapshot.compiled for event in EVENTS}
-    found: set[tuple[str, str]] = set()
-    for table in told.tables:
-        for seen in snapshot.tables.get(table, ()):
-            events = {"m2m": ("m2m",), "cascade": (seen.via,), "child": ("update",)}.get(seen.how, EVENTS[:3])
-            found |= {(seen.label, event) for event in events}
-    return found
+def _concerned(told: Statement, snapshot: Snapshot) -> set[tuple[str, Event]]:
+    return snapshot.touched_by(_tables(told))
+
+
+def _tables(told: Statement) -> frozenset[str] | None:
+    return None if told.reaches_others else told.tables
 
 
 def _count_unknown(sql: Any) -> None:

@@ -18,8 +18,10 @@ from django.db.models import Field, Model, QuerySet
 from django.db.models.expressions import Col
 from django.db.models.lookups import Exact, In
 from django.db.models.sql import Query
+from django.db.models.sql.constants import INNER
 from django.db.models.sql.where import WhereNode
 
+from cacheadmin.rules.paths import resolve
 from cacheadmin.transactions import own_sql
 
 logger = logging.getLogger("cacheadmin")
@@ -98,21 +100,49 @@ def lookup(
     lock: bool = False,
     is_delete: bool = False,
 ) -> list[Row]:
-    """Return `paths` of the rows of a model whose column `name` is among `values`. Cost: one query."""
+    """
+    Return `paths` of the rows of a model whose column `name` is among `values`; what leads to a lost row is absent.
+
+    Cost:    one query; one more for each path that leads from a foreign key to nothing.
+    """
     if not values:
         return []
     field: Any = model._meta.pk if name == "pk" else model._meta.get_field(name)
-    key = (connection.alias, connection.vendor, model, name, tuple(paths), lock, is_delete)
+    far = {path: resolve(model, path) for path in paths if "__" in path}
+    far = {path: (column, rest) for path, (column, rest) in far.items() if rest}
+    columns = tuple(dict.fromkeys([*paths, *(column.attname for column, _ in far.values())]))
+    key = (connection.alias, connection.vendor, model, name, columns, lock, is_delete)
     single = len(values) == 1 and not getattr(model._meta, "is_composite_pk", False)
     if single and (known := _compiled.get(key)):
         param = field.get_db_prep_value(values[0], connection, prepared=False)
-        return _rows(connection, known, (param,), paths)
-    rows: QuerySet[Any] = QuerySet(model, using=connection.alias).order_by()
-    rows = rows.filter(**{name: values[0]} if single else {f"{name}__in": list(values)})
-    found, params = _compile(connection, rows.values_list(*paths).query, lock, is_delete)
-    if single and len(params) == 1 and len(_compiled) < MOST_COMPILED:
-        _compiled[key] = found
-    return _rows(connection, found, params, paths)
+        rows = _rows(connection, known, (param,), columns)
+    else:
+        asked: QuerySet[Any] = QuerySet(model, using=connection.alias).order_by()
+        asked = asked.filter(**{name: values[0]} if single else {f"{name}__in": list(values)})
+        found, params = _compile(connection, asked.values_list(*columns).query, lock, is_delete)
+        if single and len(params) == 1 and len(_compiled) < MOST_COMPILED:
+            _compiled[key] = found
+        rows = _rows(connection, found, params, columns)
+    for path, (column, rest) in far.items():
+        _leave_out_lost(connection, rows, path, column, rest)
+    return [{path: row[path] for path in paths if path in row} for row in rows] if far else rows
+
+
+def _leave_out_lost(connection: BaseDatabaseWrapper, rows: list[Row], path: str, column: Any, rest: str) -> None:
+    """
+    Leave out values that are NULL because the row they stand in is gone.
+
+    A cascade deletes the row that a nullable foreign key leads to before the one that has the key.
+    """
+    ends = [row for row in rows if row[path] is None and row[column.attname] is not None]
+    if not ends:
+        return
+    target, name = column.remote_field.model, str(column.target_field.name)
+    keys = list(dict.fromkeys(row[column.attname] for row in ends))
+    there = {row[name] for row in lookup(connection, target, name, keys, (name, rest)) if rest in row}
+    for row in ends:
+        if row[column.attname] not in there:
+            del row[path]
 
 
 class Reading:
@@ -140,6 +170,10 @@ class Reading:
 def _compile(
     connection: BaseDatabaseWrapper, query: Query, lock: bool, is_delete: bool
 ) -> tuple[_Compiled, tuple[Any, ...]]:
+    joins: dict[str, Any] = query.alias_map
+    for alias, join in joins.items():
+        if join.join_type == INNER:
+            joins[alias] = join.promote()  # a reference may lead nowhere; the row that has it is touched all the same
     compiler: Any = query.get_compiler(connection=connection)
     sql, params = compiler.as_sql()
     if lock:

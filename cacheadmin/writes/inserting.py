@@ -10,6 +10,7 @@ from django.db.models.constants import OnConflict
 from cacheadmin.rules.paths import resolve
 from cacheadmin.writes.images import MOST_ROWS, Row, guarded, lookup
 from cacheadmin.writes.looks import UNKNOWN, Found, Look, plain
+from cacheadmin.writes.shapes import chooses, is_exact
 
 
 class Inserted(Look):
@@ -22,14 +23,14 @@ class Inserted(Look):
         if query.on_conflict == OnConflict.UPDATE:
             updated = [self._field(name) for name in query.update_fields]
             names = frozenset(n for f in updated for n in (f.name, f.attname))
-            unique = {self._field(name) for name in query.unique_fields or ()}
+            unique = {field for name in query.unique_fields or () if is_exact(field := self._field(name))}
             yield self.found("update", names, None if rows is None else self._conflicting(rows, set(updated), unique))
 
     def _field(self, given: Any) -> Any:
         return self.model._meta.get_field(given) if isinstance(given, str) else given
 
     def _conflicting(self, rows: list[Row], updated: set[Any], unique: set[Any]) -> list[Row]:
-        """Images of the rows that were there: the old agree in the unique fields, the new in what was set too."""
+        """Images of the rows that were there: the old are the same in unique fields, the new in what was set too."""
         roots = {path: resolve(self.model, path)[0] for path in self.paths}
         old = [{p: v for p, v in row.items() if roots[p] in unique} for row in rows]
         return old + [{p: v for p, v in row.items() if roots[p] in unique | updated} for row in rows]
@@ -52,7 +53,8 @@ class Inserted(Look):
     def _value(self, column: Any, at: int, objects: list[Any], returned: list[Any]) -> Any:
         if returned and column in self.statement.returning:
             return returned[at][self.statement.returning.index(column)]
-        value = getattr(objects[at], column.attname, UNKNOWN)
+        # What is not in the instance would be asked for by a query.
+        value = UNKNOWN if chooses(column) else objects[at].__dict__.get(column.attname, UNKNOWN)
         return plain(column, value, is_key=column.primary_key)
 
     def _beyond(self, column: Any, rest: str, values: list[Any]) -> list[Any]:
@@ -62,5 +64,5 @@ class Inserted(Look):
         if keys and len(keys) <= MOST_ROWS:
             target, name = column.remote_field.model, str(column.target_field.name)
             rows = guarded(self.connection, lambda: lookup(self.connection, target, name, keys, (name, rest)))
-            related = {row[name]: row[rest] for row in rows or ()}
+            related = {row[name]: row.get(rest, UNKNOWN) for row in rows or ()}
         return [None if value is None else related.get(value, UNKNOWN) for value in values]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model
 
 from cacheadmin.rules import Seen, Snapshot
-from cacheadmin.rules.paths import ACTIVE_TENANT
+from cacheadmin.rules.paths import ACTIVE_TENANT, computed_columns
 from cacheadmin.tenancy import tenancy
 from cacheadmin.writes.images import MOST_ROWS, Row, guarded, lookup
 
@@ -41,8 +43,9 @@ class Statement:
 
     @property
     def written(self) -> dict[Field[Any, Any], Any]:
-        """Column -> value or expression of an UPDATE."""
-        return {column: value for column, _, value in getattr(self.query, "values", ())}
+        """Column -> value or expression of an UPDATE, also of those that the database computes."""
+        values = {column: value for column, _, value in getattr(self.query, "values", ())}
+        return values | {column: column.expression for column in computed_columns(self.model)} if values else values
 
     @property
     def names(self) -> frozenset[str]:
@@ -79,7 +82,11 @@ class Look(ABC):
         return Found(self.seen.label, event, fields, None if rows is None else list(rows))
 
     def look_up(self, values: Iterable[Any], name: str = "pk") -> list[Row] | None:
-        """Return the wanted paths of the model's rows whose column `name` is among `values`."""
+        """
+        Return the wanted paths of the model's rows whose column `name` is among `values`, one for each row.
+
+        A path that cannot be known is absent. None: nothing can be known.
+        """
         distinct: list[Any] = list(dict.fromkeys(values))
         if len(distinct) > MOST_ROWS:
             return None
@@ -97,13 +104,23 @@ class Unknown(Look):
         yield self.found(event, fields, None)
 
 
+_KEPT: Final = frozenset({int, str, bool, uuid.UUID, dt.date, type(None)})
+"""Types of values that come back from the database as they went in; one with digits may be rounded, for example."""
+
+
 def plain(column: Any, value: Any, *, is_key: bool = False) -> Any:
-    """Return a value as it will come back from the database; UNKNOWN for expressions, database defaults, errors."""
+    """Return a value as it will come back from the database; UNKNOWN for all of which that is not sure."""
     if value is UNKNOWN or hasattr(value, "resolve_expression") or (value is None and is_key):
         return UNKNOWN
-    if hasattr(value, "prepare_database_save"):
-        value = value.prepare_database_save(column)
     try:
-        return column.to_python(value)
+        if hasattr(value, "prepare_database_save"):
+            value = value.prepare_database_save(column)
+        value = column.to_python(value)
+        if isinstance(value, str):
+            value = str.__str__(value)  # a member of an enumeration, or marked as safe
+        elif isinstance(value, int) and type(value) is not bool:
+            value = int(value)
+        is_kept = type(value) in _KEPT and (type(value) is not str or column.get_prep_value(value) == value)
     except Exception:  # noqa: BLE001 - a value that the column cannot read: the database will say what it is
         return UNKNOWN
+    return value if is_kept else UNKNOWN

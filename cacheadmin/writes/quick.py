@@ -36,6 +36,8 @@ SLOW: Final = object()
 _INTEGERS: Final = frozenset({Exact, IntegerFieldExact})
 """Conditions that an integer column has: `column = value`."""
 
+_IDS: Final = frozenset({int, uuid.UUID})
+
 _PLAIN: Final = frozenset({int, str, uuid.UUID, type(None)})
 """Types of values that come back from the database as they went in, and may be names in a set."""
 
@@ -86,7 +88,7 @@ def update(
         return SLOW
     if shape.key is None:
         transactions.mark_written(connection)
-        return _announced(original, compiler, args, kwargs, state)
+        return _announced(original, compiler, args, kwargs)
     if shape.returning and not is_djangos(original):
         return SLOW
     found: list[Any] = [pk] if shape.has_key else []
@@ -159,15 +161,11 @@ def _run(
     connection = compiler.connection
     if not state.pending.has_written:
         transactions.mark_written(connection)
-    state.announced += 1
-    try:
-        if shape.returning or is_djangos(original):
-            count = _sent(compiler, shape, found)
-        else:
-            result = original(compiler, *args, **kwargs)
-            count = result if type(result) is int else len(result)
-    finally:
-        state.announced -= 1
+    if shape.returning or is_djangos(original):
+        count: int = transactions.announced(connection, _table(compiler), _sent, compiler, shape, found)
+    else:
+        result = _announced(original, compiler, args, kwargs)
+        count = result if type(result) is int else len(result)
     if count == 1:
         _note(state, shape, tuple(found))
     return count
@@ -252,16 +250,16 @@ def insert(
         return SLOW
     if shape.key is None:
         transactions.mark_written(connection)
-        return _announced(original, compiler, args, kwargs, state)
-    one = query.objs[0]
-    found = [getattr(one, name, SLOW) for name in shape.names]
-    if not all(type(value) is int or type(value) is uuid.UUID for value in found):
+        return _announced(original, compiler, args, kwargs)
+    values = query.objs[0].__dict__
+    found = tuple(values.get(name) for name in shape.names)
+    if not _IDS.issuperset(map(type, found)):
         return SLOW
     with block(connection, is_needed=outbox.keeps_rows(connection)):
         if not state.pending.has_written:
             transactions.mark_written(connection)
-        result = _announced(original, compiler, args, kwargs, state)
-        _note(state, shape, tuple(found))
+        result = _announced(original, compiler, args, kwargs)
+        _note(state, shape, found)
     if not state.pending.has_written:
         transactions.settle(connection)
     return result
@@ -270,12 +268,13 @@ def insert(
 # --- both -----------------------------------------------------------------------------------------------------------
 
 
-def _announced(original: Callable[..., Any], compiler: Any, args: Any, kwargs: Any, state: State) -> Any:
-    state.announced += 1
-    try:
-        return original(compiler, *args, **kwargs)
-    finally:
-        state.announced -= 1
+def _announced(original: Callable[..., Any], compiler: Any, args: Any, kwargs: Any) -> Any:
+    return transactions.announced(compiler.connection, _table(compiler), original, compiler, *args, **kwargs)
+
+
+def _table(compiler: Any) -> str:
+    table: str = compiler.query.model._meta.db_table
+    return table
 
 
 def _note(state: State, shape: Update | Insert, found: tuple[Any, ...]) -> None:

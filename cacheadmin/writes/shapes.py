@@ -10,7 +10,7 @@ from django.db.models import Field, ForeignKey, Model
 from django.db.models.sql.compiler import SQLUpdateCompiler
 
 from cacheadmin.rules import Seen, Snapshot
-from cacheadmin.rules.paths import ACTIVE_TENANT, resolve
+from cacheadmin.rules.paths import ACTIVE_TENANT, computed_columns, resolve
 
 MOST_SHAPES: Final = 64
 
@@ -81,7 +81,8 @@ def update_shape(
             return shape if shape.is_quick else None
     if len(known) >= MOST_SHAPES:
         return None
-    names = frozenset(name for field in fields for name in (field.name, field.attname))
+    written = [*fields, *computed_columns(model)]
+    names = frozenset(name for field in written for name in (field.name, field.attname))
     shape = _make(snapshot, connection, model, fields, names, seens) or Update(fields, is_quick=False)
     known.append(shape)
     return shape if shape.is_quick else None
@@ -103,7 +104,7 @@ def _make(
     if len(concerned) > 1 or seen.how != "row" or snapshot.models[seen.label] is not meta.model:
         return None
     watched: frozenset[str] = frozenset().union(*(c.fields for c in snapshot.compiled[seen.label]))
-    if any(field.name in watched for field in fields):
+    if not watched.isdisjoint(names):
         return None  # values have to be compared
     quote = connection.ops.quote_name
     table = quote(meta.db_table)
@@ -115,13 +116,13 @@ def _make(
             continue
         column, rest = resolve(meta.model, path)
         name = f"{table}.{quote(str(column.column))}"
-        if rest or column not in meta.local_concrete_fields:
+        if rest or column not in meta.local_concrete_fields or column.generated:
             return None
         if column in fields:
-            if not _is_exact(column):
+            if not is_exact(column):
                 return None
             still.append((path, (fields.index(column), column), (f"{name} = %s", f"{name} IS NULL")))
-        elif column.primary_key:
+        elif column.primary_key and is_exact(column):
             keys.append(path)
         elif connection.vendor not in ("postgresql", "sqlite") or not _returns(connection):
             return None
@@ -158,10 +159,16 @@ def _concrete(model: type[Model]) -> Any:
     return concrete._meta
 
 
-def _is_exact(column: Any) -> bool:
+def is_exact(column: Any) -> bool:
+    """Say whether values of a column that are equal in the database are the same."""
     while isinstance(column, ForeignKey):
         column = column.target_field
     return column.get_internal_type() in _EXACT
+
+
+def chooses(column: Any) -> bool:
+    """Say whether a field of the site's own may write another value into a new row than the instance has."""
+    return not type(column).pre_save.__module__.startswith("django.db.")
 
 
 def _returns(connection: BaseDatabaseWrapper) -> bool:
@@ -196,7 +203,7 @@ def _make_insert(snapshot: Snapshot, model: type[Model], seens: tuple[Seen, ...]
             wants_active = True
             continue
         column, rest = resolve(meta.model, path)
-        if rest or column.primary_key or not _is_exact(column):
+        if rest or column.primary_key or not is_exact(column) or chooses(column):
             return None
         columns.append((path, column.attname))
     paths, names = zip(*columns, strict=True) if columns else ((), ())

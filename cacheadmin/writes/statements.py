@@ -25,6 +25,10 @@ class Statement:
     """Whether it runs inside a transaction block as it does outside."""
     returns_rows: bool = False
     """Whether its rows come by RETURNING, or may: SQLite commits only when the last of them is fetched."""
+    reaches_others: bool = False
+    """Whether rows of tables go with it that it does not name, or not where a name is looked for."""
+    control: str = ""
+    """Its first word, if it is one statement that begins or ends a transaction."""
 
 
 _NOTHING: Final = Statement()
@@ -123,6 +127,11 @@ _COPY_QUERY = re.compile(r"\s*copy\s*\(", re.IGNORECASE)
 _VERB = re.compile(r"\b(?:insert|update|delete|replace|merge|truncate|copy|call)\b", re.IGNORECASE)
 _BLANKED = re.compile(r"'(?:[^'\\]|''|\\.)*(?:'|$)|\$(\w*)\$.*?(?:\$\1\$|\Z)|--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
+_CASCADE = re.compile(r"\bcascade\b", re.IGNORECASE)
+_TRUNCATE = re.compile(r"\btruncate\b", re.IGNORECASE)
+_JOIN_OR_SET = re.compile(r"\b(?:join|set)\b", re.IGNORECASE)
+_CONTROL: Final = frozenset(["begin", "start", "commit", "end", "rollback", "abort"])
+_NO_CONTROL = re.compile(r"\b(?:to|prepared|slave|replica|group_replication)\b|;\s*\S", re.IGNORECASE)
 _NAMES = re.compile(rf"(?:only\s+)?(?P<name>{_NAME})", re.IGNORECASE)
 _LAST = re.compile(rf"({_PART})\s*$")
 
@@ -150,7 +159,8 @@ def _remembered(sql: str) -> Statement:
 def _parse(sql: str) -> Statement:
     match = _WORD.match(sql)
     word = match[1].casefold() if match else ""
-    if not word:
+    blanked = _BLANKED.sub(" ", sql)
+    if not word and not blanked.strip("(); \t\r\n"):
         return _NOTHING
     lowered = sql[:200].casefold()
     returns_rows = _RETURNING.search(sql) is not None
@@ -159,7 +169,7 @@ def _parse(sql: str) -> Statement:
         return Statement(None)
     if word == "insert" and len(sql) > HEAD and ";" not in sql:
         sql = sql[:HEAD]
-    blanked = _BLANKED.sub(" ", sql)
+        blanked = _BLANKED.sub(" ", sql)
     if word == "copy" and ";" not in sql:
         if _COPY_TO.match(sql):
             return _NOTHING
@@ -169,7 +179,17 @@ def _parse(sql: str) -> Statement:
     is_known = word in _READS or word in _WRITES
     if not is_known or (not tables and word in _WRITES and _VERB.search(blanked)):
         return Statement(tables or None, is_known, sets_isolation, returns_rows=returns_rows)
-    return Statement(tables, True, sets_isolation, word in _WRITES and bool(tables), returns_rows)
+    if word in _CONTROL and not tables and not _NO_CONTROL.search(blanked):
+        return Statement(sets_isolation=sets_isolation, control=word)
+    may_be_wrapped = word in _WRITES and bool(tables)
+    return Statement(tables, True, sets_isolation, may_be_wrapped, returns_rows, _reaches_others(word, blanked))
+
+
+def _reaches_others(word: str, sql: str) -> bool:
+    if _TRUNCATE.search(sql) is not None and _CASCADE.search(sql) is not None:
+        return True
+    first = _JOIN_OR_SET.search(sql) if word == "update" else None
+    return first is not None and first[0].casefold() == "join"  # MySQL's UPDATE of several tables
 
 
 def _tables(sql: str) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from django.db.models.sql import Query
 
@@ -12,6 +12,9 @@ from cacheadmin.rules import Seen, Snapshot
 from cacheadmin.rules.paths import resolve
 from cacheadmin.writes.images import Matched, Reading, Row, can_lock, guarded, is_same, known_pks, lookup, matched
 from cacheadmin.writes.looks import UNKNOWN, Found, Look, Statement, plain
+
+TOGETHER: Final = "cacheadmin_old"
+"""Name that stands at the beginning of a statement which reads what it replaces."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class Touching(Look):
         images = self.images
         if images.count is not None and count != images.count:
             return None  # between our look and the statement somebody committed a row that matches too
+        if images.pks is not None and images.rows is not None and count is not None and count > len(images.rows):
+            return None  # the same, of a row by its key
         return images.rows
 
 
@@ -109,9 +114,10 @@ class Changed(Touching):
         if not sql.startswith("UPDATE ") or not sql.endswith(where):
             return None
         reading = Reading(self.connection, model, pk, self.columns)
-        names = ", ".join(f'"c{at}"' for at in range(len(self.columns)))
-        before, after = f'WITH "cacheadmin_old" ({names}) AS ({reading.sql})', 'FROM "cacheadmin_old"'
-        sql = f"{before} {sql.removesuffix(where)} {after}{where} RETURNING {names}"
+        names = [f'"c{at}"' for at in range(len(self.columns))]
+        before = f'WITH "{TOGETHER}" ({", ".join(names)}) AS ({reading.sql})'
+        returning = ", ".join(f'"{TOGETHER}".{name}' for name in names)
+        sql = f'{before} {sql.removesuffix(where)} FROM "{TOGETHER}"{where} RETURNING {returning}'
 
         def run() -> int:
             with self.connection.cursor() as cursor:
@@ -130,7 +136,7 @@ class Changed(Touching):
             return
         if names is not None:
             names -= self._unchanged(rows)
-        old = [{path: row[path] for path in self.paths} for row in rows]
+        old = [{path: row[path] for path in self.paths if path in row} for row in rows]
         yield self.found(self.statement.kind, names, old + self._new(old))
 
     def _unchanged(self, rows: list[Row]) -> frozenset[str]:
@@ -152,7 +158,8 @@ class Changed(Touching):
             value = UNKNOWN if rest else plain(column, self.statement.written[column])
             if value is not UNKNOWN:
                 values[path] = value
-        if len(values) < len(self.moved) and self.images.pks is not None:
+        keeps_key = not any(column.primary_key for column in self.statement.written)
+        if len(values) < len(self.moved) and self.images.pks is not None and keeps_key:
             now = self.look_up(self.images.pks)
             if now is not None:
                 return now
@@ -166,6 +173,9 @@ class ChildChanged(Touching):
     def __init__(self, statement: Statement, seen: Seen, snapshot: Snapshot) -> None:
         super().__init__(statement, seen, snapshot)
         self.old: list[Row] | None = None
+        key: Any = statement.model._meta.pk
+        self.key = str(key.name)
+        """The parent's key, which the child inherits as a column; it need not be the child's own key."""
         self.prepare(("pk",))
 
     def _keys(self) -> list[Any] | None:
@@ -174,7 +184,7 @@ class ChildChanged(Touching):
     def before(self) -> None:
         self.fetch(("pk",))
         keys = self._keys()
-        self.old = None if keys is None else self.look_up(keys)
+        self.old = None if keys is None else self.look_up(keys, self.key)
 
     def after(self, result: Any, count: int | None) -> Iterable[Found]:
         rows, keys = self.old, self._keys()
@@ -183,7 +193,7 @@ class ChildChanged(Touching):
             return
         written = set(self.statement.written)
         if any(resolve(self.model, path)[0] in written for path in self.paths):
-            now = self.look_up(keys)
+            now = self.look_up(keys, self.key)
             rows = None if now is None else rows + now
         yield self.found("update", self.statement.names, rows)
 
@@ -208,6 +218,8 @@ class Related(Touching):
         keys = self._keys(count)
         if keys is not None:
             rows = self.look_up(keys, str(self.key.target_field.name))
+        if rows is not None and len(rows) < len(keys or ()) and self.paths:
+            rows = None  # not there yet, or no more
         yield self.found("m2m", self.seen.names, rows)
 
     def _keys(self, count: int | None) -> set[Any] | None:

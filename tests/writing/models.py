@@ -5,7 +5,7 @@
 import uuid
 
 import django
-from django.db import models
+from django.db import connections, models
 from django.db.models.functions import Upper
 
 from shop.models import Tenant
@@ -39,6 +39,48 @@ class Tool(models.Model):
         expression=Upper("label"), output_field=models.CharField(max_length=40), db_persist=True
     )
     friends = models.ManyToManyField("self")
+
+
+class Article(models.Model):
+    """A parent that is not the first of its child."""
+
+    article_id = models.AutoField(primary_key=True)
+    title = models.CharField(max_length=40, db_column="c0")
+
+
+class Review(Workshop, Article):
+    """A child of two parents, and the third in its line: its key is that of one of them."""
+
+
+class Shelf(models.Model):
+    """A key of two columns, the tenant one of them; a reference that the database does not watch."""
+
+    pk = models.CompositePrimaryKey("tenant", "number")
+    tenant = models.ForeignKey(Tenant, models.CASCADE)
+    number = models.IntegerField()
+    tool = models.ForeignKey(Tool, models.DO_NOTHING, null=True, db_constraint=False)
+
+
+class Label(models.Model):
+    """Deleted by the database itself, as far as Django knows by nobody; its reference may lead nowhere."""
+
+    workshop = models.ForeignKey(Workshop, models.DO_NOTHING)
+    place = models.ForeignKey(Place, models.CASCADE, db_constraint=False, related_name="+")
+    text = models.CharField(max_length=40, unique=True)
+    price = models.DecimalField(max_digits=8, decimal_places=2, default=0)
+
+
+class NumberField(models.IntegerField):
+    """Takes the next number from a table when a row is saved."""
+
+    def pre_save(self, model_instance, add):
+        with connections["default"].cursor() as cursor:
+            cursor.execute("UPDATE writing_bare SET name = 'taken'")
+        return 7
+
+
+class Bill(models.Model):
+    number = NumberField(default=0)
 
 
 class Bare(models.Model):
