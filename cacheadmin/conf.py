@@ -6,6 +6,7 @@ The only module that reads `django.conf.settings`. Nothing here is read at impor
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -95,10 +96,15 @@ def problems() -> list[str]:
             found.append(f"CACHEADMIN[{key!r}] is not a setting.{hint}")
         elif wrong := _wrong_type(key.lower(), value):
             found.append(wrong)
-    aliases = given.get("ALIASES")
-    named = [a for a in aliases if isinstance(a, str)] if isinstance(aliases, (list, tuple)) else []
-    unknown = [alias for alias in named if alias not in settings.CACHES]
-    return [*found, *(f"CACHEADMIN['ALIASES'] names {alias!r}, which CACHES does not have." for alias in unknown)]
+    for key, there in (("ALIASES", "CACHES"), ("STATS_ALIAS", "CACHES"), ("REPLICAS", "DATABASES")):
+        value = given.get(key) or ()
+        named = [value] if isinstance(value, str) and key == "STATS_ALIAS" else value
+        found += [
+            f"CACHEADMIN[{key!r}] names {alias!r}, which {there} does not have."
+            for alias in (named if isinstance(named, (list, tuple)) else ())
+            if isinstance(alias, str) and alias not in getattr(settings, there)
+        ]
+    return found
 
 
 def _wrong_type(name: str, value: Any) -> str:
@@ -118,6 +124,8 @@ def _wrong_type(name: str, value: Any) -> str:
         allowed += (int,)
     fits = isinstance(value, allowed) and (not isinstance(value, bool) or bool in allowed)
     if fits and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return f"CACHEADMIN[{name.upper()!r}] must be a finite number, not {value!r}."
         if value < 0 or (value == 0 and name not in MAY_BE_ZERO):
             return f"CACHEADMIN[{name.upper()!r}] must be above zero, not {value!r}."
         if value > MOST.get(name, value):
@@ -174,6 +182,16 @@ def managed(alias: str | None) -> tuple[str, ...]:
 def cache_settings(alias: str) -> dict[str, Any]:
     """Return CACHES[alias]."""
     return settings.CACHES[alias]
+
+
+def default_timeout(alias: str) -> float | None:
+    """Return the seconds for which an alias keeps a value unless told otherwise, read as Django reads them."""
+    given = cache_settings(alias)
+    timeout = given.get("timeout", given.get("TIMEOUT", 300))
+    try:
+        return None if timeout is None else int(timeout)
+    except (ValueError, TypeError):
+        return 300
 
 
 def cache_aliases() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from . import invalidation, transactions
 from .arguments import Arguments, name_of
-from .conf import cache_settings
+from .conf import default_timeout
 from .exceptions import CacheAway, InvalidKey, InvalidTenant
 from .invalidation import Invalidation
 from .keys import Entry, check_group, logical, tenant_text
@@ -45,9 +45,11 @@ registry: dict[str, CachedFunction[..., Any]] = {}
 def timeout_ms(alias: str, timeout: Any) -> int:
     """Return Django's timeout (seconds, None for ever, 0 not at all) as ms: 0 for ever, -1 not at all."""
     if timeout is DEFAULT_TIMEOUT:
-        timeout = cache_settings(alias).get("TIMEOUT", 300)
+        timeout = default_timeout(alias)
     if timeout is None:
         return 0
+    if not isinstance(timeout, (int, float)):
+        raise ValueError(f"The timeout is {timeout!r:.100}; give seconds, or None for ever.")
     return max(1, int(timeout * 1000)) if timeout > 0 else -1
 
 

@@ -40,8 +40,8 @@ def tenant_text(tenant: Any) -> str:
     elif getattr(tenant, "_meta", None) is not None and getattr(tenant, "pk", None) is not None:
         return tenant_text(_id_of_row(tenant))
     raise InvalidTenant(
-        f"{tenant!r:.100} is no tenant id. Give an int, a non-empty text, a UUID or a saved model instance; "
-        "for data of no tenant say shared=True."
+        f"{tenant!r:.100} is no tenant id. Give an int, a non-empty text, a UUID or a saved model instance. "
+        "Data of no tenant is for cache_query_result(shared=True), get_cache_key() and invalidate_cache()."
     )
 
 

@@ -58,6 +58,10 @@ def test_each_setting_has_a_default_and_a_sentence() -> None:
         ({"ALIASES": "default"}, "list of texts"),
         ({"ALIASES": [1]}, "list of texts"),
         ({"ALIASES": ["nope"]}, "names 'nope', which CACHES does not have"),
+        ({"STATS_ALIAS": "nope"}, "names 'nope', which CACHES does not have"),
+        ({"REPLICAS": ["nope"]}, "names 'nope', which DATABASES does not have"),
+        ({"RETRY_SECONDS": float("inf")}, "finite number, not inf"),
+        ({"PATIENCE_SECONDS": float("nan")}, "finite number, not nan"),
         ({"RELEASE": 5}, "must be str or None"),
         ([], "must be a dict"),
         (None, "must be a dict"),
@@ -83,7 +87,8 @@ def test_wrong_setting_is_named_with_what_would_be_right(given: object, said: st
         {"ALIASES": ("api",)},
         {"ALIASES": []},
         {"OUTBOX": "off"},
-        {"REPLICAS": ["replica"]},
+        {"REPLICAS": ["default"]},
+        {"STATS_ALIAS": "api"},
     ],
     ids=str,
 )
@@ -136,9 +141,18 @@ def test_backend_finds_its_own_alias() -> None:
     assert conf.alias_of("redis://nowhere", {}) is None
 
 
+@pytest.mark.parametrize(
+    "given", [{}, {"TIMEOUT": None}, {"TIMEOUT": 60}, {"TIMEOUT": "60"}, {"timeout": 5}, {"TIMEOUT": "soon"}], ids=str
+)
+def test_an_alias_timeout_is_read_as_django_reads_it(given: dict) -> None:
+    local = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"} | given}
+    with override_settings(CACHES=local, CACHEADMIN={}):
+        assert conf.default_timeout("default") == caches["default"].default_timeout
+
+
 def test_replicas_are_those_listed_and_mirrors() -> None:
-    with override_settings(CACHEADMIN={"REPLICAS": ["r"]}):
-        assert conf.replicas() == {"r"}
+    with override_settings(CACHEADMIN={"REPLICAS": ["default"]}):
+        assert conf.replicas() == {"default"}
 
 
 def test_listeners_hear_of_changed_settings() -> None:

@@ -132,6 +132,11 @@ def test_default_timeout_is_the_aliases() -> None:
         assert 890 < caches["query"].ttl(key) <= 900
 
 
+def test_timeout_that_is_no_number_is_named() -> None:
+    with pytest.raises(ValueError, match=r"The timeout is 'soon'; give seconds"):
+        get_or_set_cache("list:x", lambda: 1, timeout="soon")
+
+
 @pytest.mark.parametrize("key", KEYS)
 def test_queryset_is_kept_as_its_rows(key: str, django_assert_num_queries) -> None:
     Tenant.objects.create(name="Ruby", slug="ruby")

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin.admin import formats, naming
-from cacheadmin.conf import cache_settings
+from cacheadmin.conf import default_timeout
 from cacheadmin.overview import Advised, Judged, Writer, sentence
 from cacheadmin.overview.reach import Function, rules, rules_of
 
@@ -79,7 +79,7 @@ def timeout_text(function: Function) -> str:
     """Return for how long its entries are kept, in words."""
     seconds = function.timeout
     if seconds is not None and not isinstance(seconds, int | float):
-        seconds = cache_settings(function.alias).get("TIMEOUT", 300)
+        seconds = default_timeout(function.alias)
     return _("for ever") if seconds is None else formats.duration(seconds)
 
 

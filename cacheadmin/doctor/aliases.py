@@ -11,7 +11,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from cacheadmin.conf import cache_settings, config
+from cacheadmin.conf import cache_settings, config, default_timeout
 from cacheadmin.connections import server_url
 from cacheadmin.stats.servers import redis_aliases
 
@@ -228,7 +228,7 @@ def backends_keep_scopes(_facts: Facts) -> Iterator[Finding]:
 def defaults_expire(_facts: Facts) -> Iterator[Finding]:
     """Report TIMEOUT = None in CACHES."""
     for alias in config().aliases:
-        if cache_settings(alias).get("TIMEOUT", 300) is None:
+        if default_timeout(alias) is None:
             yield Finding(
                 _("What is kept in %(alias)s never expires unless the call says so.") % {"alias": alias},
                 where=f"CACHES[{alias!r}]['TIMEOUT']",

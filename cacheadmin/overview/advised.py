@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from ..conf import cache_settings
+from ..conf import default_timeout
 from ..functions import registry
 from ..stats import EVERY_TENANT, OTHER
 from ..stats.history import Buckets, DroppedLine, Group, Later, Numbers, Reader, Tenant, Totals
@@ -142,7 +142,7 @@ def timeout_seconds(function: Any) -> float | None:
     """Return for how long a function's entries are kept, grace included; inf for ever, None for not at all."""
     given = function.timeout
     if given is DEFAULT_TIMEOUT:
-        given = cache_settings(function.alias).get("TIMEOUT", 300)
+        given = default_timeout(function.alias)
     if given is None:
         return math.inf
     return float(given) + function.grace if given > 0 else None
