@@ -134,7 +134,7 @@ def test_the_panel_says_when_and_by_whom_a_group_was_invalidated(admin_client, i
     inventory_list(item.tenant_id)
     with CaptureQueriesContext(connection) as queries:
         html = admin_client.get(reverse(PANEL, args=[item.pk])).content.decode()
-    assert re.search(r"just now</time> <span[^>]*>amira</span>", html)
+    assert re.search(r"just now</time> <span[^>]*>by amira</span>", html)
     assert len(queries) <= 12
 
 

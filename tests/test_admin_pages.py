@@ -116,6 +116,7 @@ def test_a_tenants_groups_link_to_their_entries(admin, filled):
 
 
 def test_an_empty_tenant_says_since_when(admin, ruby):
+    assert text_of(admin.get(page("group_list"))).endswith("Nothing is cached now.")
     assert "Nothing is cached for Ruby & Co now." in text_of(admin.get(page("tenant_detail", ids.tenant_id(ruby))))
 
 
