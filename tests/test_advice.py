@@ -87,6 +87,13 @@ def test_what_is_hardly_hit_and_cheap_is_not_to_be_cached() -> None:
     assert advice.figures["hit_ratio"] == pytest.approx(50 / 1050)
 
 
+def test_a_loss_of_moments_is_not_worth_a_word() -> None:
+    known = Known(timeout_seconds=900, read_seconds=0.0003, tenants=50)
+    judged = judge(counts(hit=50, miss=120, compute=0.0012), HOUR, known)
+    assert -GAIN_PER_HOUR < judged.gains.saved_seconds_per_hour < 0
+    assert judged.advice == ()
+
+
 def test_entries_that_nobody_reads_again_mean_a_key_that_varies_too_much() -> None:
     [advice] = judge(counts(hit=100, miss=2000), HOUR, WELL).advice
     assert advice.kind == "key"

@@ -33,7 +33,7 @@ LIVES: Final = 2
 """Timeouts that must have passed before a hit ratio says anything of them."""
 
 GAIN_PER_HOUR: Final = 5.0
-"""Seconds an hour that an advice must promise."""
+"""Seconds an hour that an advice must promise, unless it is plain without: computing is no slower than reading."""
 
 LONGER: Final = 4
 """How many times the timeout a longer one is."""
@@ -94,6 +94,8 @@ def _loss(found: Gains) -> Advice | None:
     saved, ratio = found.saved_seconds_per_hour, found.hit_ratio
     # A clear loss only: a tenth of the overhead either way is within what the estimate of a miss may be off.
     if saved is None or ratio is None or saved >= -0.1 * found.overhead_seconds_per_hour or not found.read_seconds:
+        return None
+    if -saved < GAIN_PER_HOUR:
         return None
     compute = found.mean_compute_seconds or 0.0
     figures = {"hit_ratio": ratio, "mean_compute_seconds": compute, "read_seconds": found.read_seconds}
