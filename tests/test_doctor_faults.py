@@ -88,7 +88,7 @@ def test_a_server_that_is_away_is_one_finding_for_all_its_aliases(fresh_server, 
     on(server.url, "template", "api")
     server.stop()
     finding = the_only("E010")
-    assert finding.where == "template, api"
+    assert finding.where == f"127.0.0.1:{server.port}: template, api"
     assert finding.since is not None
     assert server.url not in repr(finding)
     assert "Start the server" in finding.fix

@@ -36,7 +36,7 @@ def servers_answer(facts: Facts) -> Iterator[Finding]:
         if server.error is not None:
             yield Finding(
                 str(server.error),
-                where=", ".join(server.aliases),
+                where=f"{server.name}: {', '.join(server.aliases)}",
                 why=_("The site computes every value; invalidations wait until it answers."),
                 fix=_remedy(server),
                 since=server.away_since or None,
