@@ -1,5 +1,6 @@
 """What a person does with the console at 3 am, in Chromium: log in, follow a wrong figure, invalidate, stop a run."""
 
+import re
 import threading
 
 import pytest
@@ -127,6 +128,9 @@ def test_a_run_is_followed_and_cancelled_and_keeps_what_is_done(open_page, ruby,
     before = page.evaluate(far)
     page.wait_for_function(f"() => {far} > {before}")
     assert "of 4" in page.inner_text("[data-cacheadmin-run-text]")
+    steps = page.locator("[data-cacheadmin-run-steps] li")  # they go on without a new page
+    page.wait_for_function("() => document.querySelectorAll('[data-cacheadmin-run-steps] li').length > 1")
+    assert all(re.fullmatch(r"\S*slow_stock\(.*\)", text) for text in steps.all_inner_texts())
     page.click("button:has-text('Cancel')")
     page.wait_for_selector("text=Cancelled. What is done is kept.")
     assert page.locator(".cacheadmin-chip").inner_text().strip() == "Cancelled"
