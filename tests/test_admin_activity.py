@@ -495,3 +495,26 @@ def test_what_waits_in_another_database_is_found_though_one_cannot_be_read(admin
     assert "Tried again 3 times Away." in text
     assert sum(map(len, counts)) <= 12
     assert "The outbox of database 'other2' cannot be read" in caplog.text
+
+
+def test_what_happened_up_to_a_time_is_found_without_paging(admin, settings, monkeypatch) -> None:
+    settings.TIME_ZONE = "Asia/Dubai"  # what people type is their own time
+    now = timezone.make_aware(dt.datetime(2026, 11, 22, 3, 7))
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    for name, back in (("noon", dt.timedelta(hours=15)), ("two", dt.timedelta(minutes=57)), ("three", dt.timedelta())):
+        row("*", what=name, at=now - back)
+    cases = (
+        ({"time": "03:07"}, ["three", "two", "noon"]),
+        ({"time": "02:10"}, ["two", "noon"]),
+        ({"time": "02:09"}, ["noon"]),
+        ({"time": "12:30"}, ["noon"]),  # it is not half past twelve yet: yesterday's is meant
+        ({"time": "12:30", "day": "2026-11-21"}, ["noon"]),
+        ({"time": "02:10", "day": "2026-11-22"}, ["two"]),
+        ({"time": "25:99"}, ["three", "two", "noon"]),
+    )
+    for query, names in cases:
+        page = admin.get(URL, query)
+        assert re.findall(r">(noon|two|three)</a>", page.content.decode()) == names, query
+    page = admin.get(URL, {"time": "02:10", "source": "user"}).content.decode()
+    assert 'name="time" value="02:10"' in page
+    assert 'href="?source=user">Newest<' in page

@@ -9,13 +9,14 @@ from console import text_of
 from django.http import Http404, QueryDict
 from django.utils import timezone, translation
 
-from cacheadmin.admin import formats, ids, naming, paging, told
+from cacheadmin.admin import formats, ids, naming, paging, story, told
 from cacheadmin.admin.tags import cacheadmin_breakable
 from cacheadmin.admin.views.scopes import Invalidate
 from cacheadmin.exceptions import InvalidTarget
 from cacheadmin.management.commands import cache_invalidate
 from cacheadmin.models import Activity
 from cacheadmin.preview import inspect
+from cacheadmin.stats.history import DroppedLine
 from cacheadmin.targets import ALL, KINDS, Target
 
 HOSTILE = ("a/b", "%41", "?x#y", "line\nbreak", "{}*[]\\", "✓\u202e", "é" * 3000, "..", "plain")
@@ -262,3 +263,41 @@ def test_a_value_is_described_in_the_language_of_its_reader(value, german, frenc
 def test_a_name_may_be_broken_behind_its_joints_and_is_escaped(name, shown):
     assert cacheadmin_breakable(name) == shown
     assert text_of(cacheadmin_breakable("inventory_list")) == "inventory_list"
+
+
+# --- what happened to an entry --------------------------------------------------------------------------------------
+
+
+class _Page:
+    def rules_url(self, name):
+        return f"rules?q={name}"
+
+
+def test_what_a_busy_rule_did_minute_after_minute_is_told_as_one():
+    now = int(time.time()) // 60 * 60
+    minutes = [(0, "stock", 3), (1, "stock", 2), (2, "stock", 1), (3, "gold rate", 1), (4, "stock", 1), (9, "stock", 1)]
+    lines = [
+        DroppedLine(now - 60 * ago, "query", "3", "group stock", "rule", name, count) for ago, name, count in minutes
+    ]
+    told_of = story.Story(lines)
+    found = story.events(_Page(), story.Subject("query", "3", "stock"), [], told_of, (now - 200.0, "Computed."))
+    shown = [(event.text, event.url) for event in found if event.sign != "gap"]
+    since = formats.clock(float(now - 120))[:5]
+    assert shown == [
+        (f"Group stock invalidated by stock, 6 times since {since}.", "rules?q=stock"),
+        ("Group stock invalidated by gold rate.", "rules?q=gold rate"),
+        ("Computed.", ""),
+        ("Group stock invalidated by stock.", "rules?q=stock"),
+        ("Group stock invalidated by stock.", "rules?q=stock"),
+    ]
+    gaps = [event.text for event in found if event.sign == "gap"]
+    assert gaps == ["5 min, no invalidation"] or gaps[1:] == ["5 min, no invalidation"]  # of now, if a minute is over
+
+
+def test_a_history_is_not_all_one_rule():
+    now = int(time.time()) // 60 * 60
+    line = ("query", "3", "group stock", "rule")
+    lines = [DroppedLine(now - 60 * ago, *line, "stock", 1) for ago in range(30)]
+    lines.append(DroppedLine(now - 60 * 31, *line, "gold rate", 1))
+    found = story.events(_Page(), story.Subject("query", "3", "stock"), [], story.Story(lines), None)
+    assert "Group stock invalidated by gold rate." in [event.text for event in found]

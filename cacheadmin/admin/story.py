@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from django.utils.text import capfirst
@@ -24,6 +24,9 @@ from .pages import Page
 
 LINES: Final = 12
 GAP_SECONDS: Final = 60.0
+
+FOLDED_SECONDS: Final = 120.0
+"""Most time between two invalidations of one cause that are told as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,11 @@ class Event:
     """`computed`, `dropped`, `deploy` or `gap`."""
     at: float | None = None
     url: str = ""
+    cause: tuple[str, str] = ("", "")
+    """What was dropped, and by whom, where it happened by itself."""
+    count: int = 1
+    since: float | None = None
+    """When the first of them happened, where it stands for several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +117,7 @@ def events(
         Event(_("Release %(name)s.") % {"name": m.text}, "deploy", m.at) for m in told.marks if m.kind == "deploy"
     )
     found.sort(key=lambda event: -(event.at or 0))
-    return list(_with_gaps(found[:LINES]))
+    return list(_with_gaps(_folded(found)[:LINES]))
 
 
 def _automatic(page: Page, subject: Subject, lines: Iterable[DroppedLine]) -> Iterable[Event]:
@@ -122,13 +130,37 @@ def _automatic(page: Page, subject: Subject, lines: Iterable[DroppedLine]) -> It
             if known is None or known[1] < line.count:
                 seen[line.at, line.source, line.name] = (target, line.count)
     for (at, source, name), (target, count) in seen.items():
-        words = {"what": what_of(target), "who": history.by_label(source, name), "n": formats.number(count)}
-        text = (
-            ngettext("%(what)s invalidated by %(who)s.", "%(what)s invalidated by %(who)s, %(n)s times.", count) % words
-        )
+        what, who = what_of(target), history.by_label(source, name)
         first = name.partition(", ")[0]
         is_rule = source in ("rule", "relay") and first not in ("", OTHER) and not first.startswith("~")
-        yield Event(text, "dropped", float(at), page.rules_url(first) if is_rule else "")
+        url = page.rules_url(first) if is_rule else ""
+        yield Event(_told(what, who, count), "dropped", float(at), url, (what, who), count)
+
+
+def _told(what: str, who: str, count: int, since: float | None = None) -> str:
+    words = {"what": what, "who": who, "n": formats.number(count), "time": formats.clock(since)[:5]}
+    if since is not None:
+        return _("%(what)s invalidated by %(who)s, %(n)s times since %(time)s.") % words
+    return ngettext("%(what)s invalidated by %(who)s.", "%(what)s invalidated by %(who)s, %(n)s times.", count) % words
+
+
+def _folded(found: Iterable[Event]) -> list[Event]:
+    """Return events, newest first, with what one cause did minute after minute as one: a busy rule fills no page."""
+    folded: list[Event] = []
+    for event in found:
+        later = folded[-1] if folded else None
+        if later is not None and event.cause == later.cause != ("", "") and _is_next(later, event):
+            count = later.count + event.count
+            text = _told(*event.cause, count, event.at)
+            folded[-1] = replace(later, text=text, count=count, since=event.at)
+        else:
+            folded.append(event)
+    return folded
+
+
+def _is_next(later: Event, event: Event) -> bool:
+    begun = later.at if later.since is None else later.since
+    return begun is not None and event.at is not None and begun - event.at <= FOLDED_SECONDS
 
 
 def _with_gaps(found: Sequence[Event]) -> Iterable[Event]:
@@ -140,7 +172,7 @@ def _with_gaps(found: Sequence[Event]) -> Iterable[Event]:
             text = _("%(time)s, no invalidation") % {"time": formats.duration((later - at) // 60 * 60)}
             yield Event(text, "gap")
         yield event
-        later = at
+        later = at if event.since is None else event.since
 
 
 def since(

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
-from django.forms import DateField
+from django.forms import DateField, TimeField
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -53,7 +54,7 @@ def wish_of(query: QueryDict, access: Access) -> lines.Wish:
         source=_among(query, "source", Activity.Source.values),
         state=_among(query, "state", Activity.State.values),
         day=_day(query),
-        before=_before(query.get("before", "")),
+        before=_before(query.get("before", "")) or _up_to(query),
     )
 
 
@@ -89,6 +90,21 @@ def _day(query: QueryDict) -> dt.date | None:
         return None
 
 
+def _up_to(query: QueryDict) -> tuple[float, str] | None:
+    """Return the end of the minute asked for: of the day asked for, else the last time it was so late."""
+    try:
+        asked = TimeField(required=False, input_formats=["%H:%M"]).clean(query.get("time", ""))
+    except ValidationError:
+        return None
+    if asked is None:
+        return None
+    now, day = timezone.localtime(), _day(query)
+    moment = timezone.make_aware(dt.datetime.combine(day or now.date(), asked))
+    if day is None and moment > now:
+        moment = timezone.make_aware(dt.datetime.combine(now.date() - dt.timedelta(days=1), asked))
+    return moment.timestamp() + 60, "a"
+
+
 def _before(text: str) -> tuple[float, str] | None:
     at, _tilde, key = text.partition("~")
     try:
@@ -118,7 +134,7 @@ class ActivityList(Page):
         is_first = wish.before is None
         held = lines.waiting(wish) if is_first and not wish.state else []
         last = found[-1].place if found else None
-        filters = {"tenant", "rule", "model", "who", "source", "state", "day"}
+        filters = {"tenant", "rule", "model", "who", "source", "state", "day", "time"}
         return self.render(
             _("Activity"),
             crumbs=[Crumb(_("Activity"))],
@@ -129,7 +145,7 @@ class ActivityList(Page):
             choices=_choices(),
             is_filtered=bool(filters.intersection(name for name in request.GET if request.GET[name])),
             next_link=asked.link(before=f"{last[0]!r}~{last[1]}") if has_more and last else "",
-            first_link="" if is_first else asked.link(before=None),
+            first_link="" if is_first else asked.link(before=None, time=None),
             newest=repr(max((line.at for line in found), default=0.0)),
             data_url=self.url("cacheadmin_data_activity") if is_first else "",
             may_retry=is_first and self._dead > 0 and self.access.may("invalidate"),
