@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
@@ -22,6 +23,8 @@ from .results import settled
 from .store import ABSENT, store
 from .targets import ALL, Target
 from .tenancy import tenancy
+
+logger = logging.getLogger("cacheadmin")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -149,6 +152,7 @@ class CachedFunction(Cached, Generic[P, R]):
         self.arguments = Arguments(function, version)
         self.pace = Pace()
         self.is_async = iscoroutinefunction(function)
+        self._has_seen_the_tenancy = False
         self._options: Options | None = None
         self._kept = (single_flight, jitter, cache_none, condition, max_value_bytes)
         names = self.arguments.names
@@ -186,11 +190,23 @@ class CachedFunction(Cached, Generic[P, R]):
 
     def _tenant(self, bound: Mapping[str, Any]) -> str | None:
         if self.tenant_parameter is not None:
+            if not self._has_seen_the_tenancy:
+                self._look_at_the_tenancy()
             try:
                 return tenant_text(bound[self.tenant_parameter])
             except InvalidTenant as error:
                 raise InvalidTenant(f"{self.name}() was called without a tenant: {error}") from error
         return None if self.shared else tenancy().current()
+
+    def _look_at_the_tenancy(self) -> None:
+        """Say once, where a developer looks, that no rule will drop these entries; the doctor says it as W038."""
+        self._has_seen_the_tenancy = True
+        if not tenancy().has_tenants:
+            logger.warning(
+                "%s() keeps entries of tenants, but CACHEADMIN['TENANCY'] names none: rules and the console do not "
+                "reach them. Name a tenancy, for example a ForeignKeyTenancy.",
+                self.name,
+            )
 
     def entry(self, *args: Any, **kwargs: Any) -> Entry:
         """Return the entry of a call. Raises: InvalidTenant; InvalidKey; TypeError as the function would."""

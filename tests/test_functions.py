@@ -480,6 +480,17 @@ def left_ms(function: CachedFunction, *args: object) -> int:
     return store(function.alias).remaining_ms(function.entry(*args))
 
 
+@pytest.mark.parametrize(("given", "said"), [({}, 1), ({"TENANCY": "shop.cache.Tenancy"}, 0)])
+def test_entries_of_tenants_that_the_site_does_not_know_are_told_of_once(given: dict, said: int, caplog) -> None:
+    @cache_tenant_query(key_prefix="told")
+    def of(tenant_id: int) -> int:
+        return tenant_id
+
+    with override_settings(CACHEADMIN=given):
+        assert [of(1), of(1), of(2)] == [1, 1, 2]
+    assert [of.name in record.getMessage() for record in caplog.records] == [True] * said
+
+
 def test_timeout_is_in_seconds_and_none_is_for_ever() -> None:
     def f(n: int) -> int:
         return n
