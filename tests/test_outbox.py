@@ -14,6 +14,7 @@ from cacheadmin.conf import in_tests
 from cacheadmin.invalidation import Invalidation, request
 from cacheadmin.models import Intent, InvalidationRule
 from cacheadmin.outbox import Delivery, delivery, relay, rows
+from cacheadmin.transactions import own_sql
 from shop.models import Tenant
 
 TARGET = Target("group", "tenants", "7")
@@ -352,6 +353,30 @@ class TestRelay:
             insert()
         assert outbox.relay_once(limit=2).delivered == 2
         assert outbox.relay_once(limit=2).delivered == 1
+
+    def test_rows_that_wait_for_a_server_do_not_fill_each_pass(self, server):
+        for _ in range(2):
+            insert(Target("group", "a", "7", "query"))
+        insert(Target("group", "b", "7", "default"))
+        server.away_aliases = {"query"}
+        assert outbox.relay_once(limit=2) == outbox.RelayReport(waiting=2)
+        assert outbox.relay_once(limit=2) == outbox.RelayReport(delivered=1, waiting=1)
+
+    def test_a_database_that_is_away_holds_up_no_other(self, server, monkeypatch, caplog):
+        has_table = own_sql.has_table
+
+        def has(connection, table):
+            if connection.alias == "gone":
+                raise OperationalError("on purpose")
+            return has_table(connection, table)
+
+        gone = connection.copy(alias="gone")
+        monkeypatch.setattr(relay, "connections", {"gone": gone, "default": connection})
+        monkeypatch.setattr(rows, "connections", {"gone": gone, "default": connection})
+        monkeypatch.setattr(own_sql, "has_table", has)
+        insert()
+        assert outbox.relay_once() == outbox.RelayReport(delivered=1, waiting=1)
+        assert "The outbox of database 'gone' cannot be relayed now." in caplog.text
 
     def test_it_costs_no_counted_query(self, server, django_assert_num_queries):
         insert()

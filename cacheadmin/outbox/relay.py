@@ -64,19 +64,19 @@ def relay_once(limit: int = 500) -> RelayReport:
     """
     with own_sql.quiet():
         flush()
-        return _relay(rows.databases(), limit)
+        return _relay(list(connections), limit)
 
 
 def _relay(aliases: list[str], limit: int = 500) -> RelayReport:
     done, waiting, dead = _relay_memory()
     for alias in aliases:
         try:
-            found = _relay_database(connections[alias], limit)
+            for mine in rows.databases([alias]):
+                found = _relay_database(connections[mine], limit)
+                done, waiting, dead = done + found.delivered, waiting + found.waiting, dead + found.dead
         except Exception:
             logger.exception("The outbox of database %r cannot be relayed now.", alias)
             waiting += 1
-            continue
-        done, waiting, dead = done + found.delivered, waiting + found.waiting, dead + found.dead
     return RelayReport(done, waiting, dead)
 
 
@@ -341,7 +341,7 @@ class Relay:
 
     @classmethod
     def _relay(cls) -> RelayReport:
-        return _relay(rows.databases(cls._seen()))
+        return _relay(cls._seen())
 
     def _left(self) -> float:
         """Return how many seconds are left until something is due."""

@@ -202,8 +202,9 @@ def _datetime(connection: BaseDatabaseWrapper, value: Any) -> dt.datetime | None
 
 def take(connection: BaseDatabaseWrapper, limit: int) -> list[tuple[int, int, Any]]:
     """
-    Return id, attempts and payload of due rows, oldest first: by state, since ids do not commit in order.
+    Return id, attempts and payload of due rows: by state, since ids do not commit in order.
 
+    The least tried come first, of these the oldest: many rows that wait for a server must not keep others from theirs.
     Inside a transaction the rows are locked, and those of other relays left out, where the database can do that.
     """
     quote, now = connection.ops.quote_name, timezone.now()
@@ -212,7 +213,7 @@ def take(connection: BaseDatabaseWrapper, limit: int) -> list[tuple[int, int, An
     columns = ", ".join(map(quote, ("id", "attempts", "payload")))
     sql = (
         f"SELECT {columns} FROM {quote(TABLE)} WHERE {names[0]} = %s AND ({names[1]} <= %s OR {names[1]} > %s) "  # noqa: S608
-        f"ORDER BY {quote('id')} LIMIT {int(limit)}"
+        f"ORDER BY {quote('attempts')}, {quote('id')} LIMIT {int(limit)}"
     )
     if connection.in_atomic_block and connection.features.has_select_for_update_skip_locked:
         sql += " FOR UPDATE SKIP LOCKED"
