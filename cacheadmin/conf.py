@@ -244,6 +244,18 @@ def secret_key() -> str:
     return settings.SECRET_KEY
 
 
+def shared_apps() -> frozenset[str]:
+    """Return the apps of which django-tenants' settings keep one set of tables for all tenants."""
+    public = getattr(settings, "PUBLIC_SCHEMA_NAME", "public")
+    by_type: dict[str, Any] = getattr(settings, "TENANT_TYPES", {})
+    if not by_type:
+        lists = {public: getattr(settings, "SHARED_APPS", ()), "": getattr(settings, "TENANT_APPS", ())}
+    else:
+        lists = {name: options["APPS"] for name, options in by_type.items()}
+    own = {app for name, apps in lists.items() if name != public for app in apps}
+    return frozenset(lists.get(public, ())) - own
+
+
 def user_model() -> str:
     """Return the label of the user model, for foreign keys."""
     return settings.AUTH_USER_MODEL

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Final
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import connection
-from django.db.models import ForeignKey
+from django.db.models import ForeignKey, Model
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from .conf import config, on_change
+from .conf import config, on_change, shared_apps
 from .exceptions import ImproperSettings, InvalidTenant
 from .keys import read_tenant_rows, tenant_text
 
@@ -226,6 +226,12 @@ class SchemaTenancy(Tenancy):
 
     def _model(self) -> Any:
         return import_string("django_tenants.utils.get_tenant_model")()
+
+    def is_shared(self, model: type[Model]) -> bool:
+        """Say whether a model has one table for all tenants, whichever schema the connection is set to."""
+        app = apps.get_app_config(model._meta.app_label)
+        names = {app.name, f"{type(app).__module__}.{type(app).__qualname__}"}
+        return not names.isdisjoint(shared_apps())
 
     def from_request(self, request: HttpRequest) -> str | None:
         """Return the schema of `request.tenant`, None in the public one."""

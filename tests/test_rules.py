@@ -5,6 +5,7 @@ import threading
 import types
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connection, models, transaction
 from django.test.utils import isolate_apps
 
@@ -172,6 +173,19 @@ class TestTenantPath:
     def test_it_depends_on_the_tenancy(self, monkeypatch, ours, path):
         monkeypatch.setattr("cacheadmin.rules.paths.tenancy", lambda: ours)
         assert tenant_path(InventoryItem, "") == path
+
+    @pytest.mark.parametrize(
+        "lists",
+        [
+            {"SHARED_APPS": ["shop.apps.ShopConfig", "django.contrib.auth"], "TENANT_APPS": ["django.contrib.auth"]},
+            {"TENANT_TYPES": {"public": {"APPS": ["shop"]}, "one": {"APPS": ["django.contrib.auth"]}}},
+        ],
+    )
+    def test_a_table_of_all_schemas_is_every_tenants(self, monkeypatch, settings, lists):
+        monkeypatch.setattr("cacheadmin.rules.paths.tenancy", SchemaTenancy)
+        for name, value in lists.items():
+            setattr(settings, name, value)
+        assert (tenant_path(InventoryItem, ""), tenant_path(Group, "")) == ("*", "@active")
 
     def test_a_tenancy_that_reads_rows_its_own_way_widens(self, monkeypatch):
         class Own(Tenancy):

@@ -940,7 +940,8 @@ class TestPaths:
 def writing(transactional_db, settings):
     """Install the app `writing` and make its tables."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "writing"]
-    made = [m for m in apps.get_app_config("writing").get_models(include_auto_created=True) if not m._meta.proxy]
+    models = apps.get_app_config("writing").get_models(include_auto_created=True)
+    made = [m for m in models if m._meta.managed and not m._meta.proxy]
     with connection.constraint_checks_disabled(), connection.schema_editor() as editor:
         for model in made:
             if not model._meta.auto_created:

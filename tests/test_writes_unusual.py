@@ -9,6 +9,7 @@ from django.db.models import F
 from test_writes import ON_POSTGRES, tenants_of, writing
 
 from cacheadmin import ALL, Rule, Target, rules, transactions
+from cacheadmin.exceptions import InvalidRule
 from cacheadmin.models import Intent, InvalidationRule
 from cacheadmin.testing import captured_invalidations
 from cacheadmin.transactions import own_sql
@@ -111,6 +112,26 @@ class TestRows:
             f"article:{made.pk}",
             "tenant",
         }
+
+    @pytest.mark.skipif(not ON_POSTGRES, reason="SQLite locks no rows")
+    def test_a_view_whose_rows_cannot_be_locked_can_be_written(self, writing, use_rules):
+        title, article = writing.get_model("Title"), writing.get_model("Article")
+        sql("CREATE VIEW writing_title AS SELECT c0 AS title, COUNT(*) AS count FROM writing_article GROUP BY c0")
+        sql(
+            "CREATE FUNCTION retitle() RETURNS trigger AS $$ BEGIN UPDATE writing_article SET c0 = NEW.title "
+            "WHERE c0 = OLD.title; RETURN NEW; END $$ LANGUAGE plpgsql"
+        )
+        sql("CREATE TRIGGER retitle INSTEAD OF UPDATE ON writing_title FOR EACH ROW EXECUTE FUNCTION retitle()")
+        try:
+            article.objects.create(title="x")
+            use_rules(Rule("titles", model="writing.Title", tenant="-", fields=["title"], targets=["tag:{count}"]))
+            with captured_invalidations() as dropped, transaction.atomic():
+                assert title.objects.filter(count=1).update(title="y") == 1
+                assert title.objects.filter(pk="y").update(title="z") == 1
+            assert names(dropped) == {"tenant"}
+            assert article.objects.get().title == "z"
+        finally:
+            sql("DROP VIEW writing_title; DROP FUNCTION retitle")
 
     def test_a_column_may_have_any_name(self, writing, use_rules):
         article = writing.get_model("Article")
@@ -346,6 +367,25 @@ class TestRules:
         assert Tenant.objects.filter(name="kept").exists()
         assert [target for i in dropped for target in i.targets] == [Target("tenant", tenant=ALL)]
         assert "is not known" in caplog.text
+
+    def test_while_a_module_of_rules_cannot_be_imported_each_write_drops_everything(self, tenants, monkeypatch, caplog):
+        def broken(module):
+            tried.append(module)
+            raise InvalidRule(f"{module} cannot be imported.")
+
+        tried = []
+        rules.forget_all()
+        monkeypatch.setattr(rules.current, "_rules_of", broken)
+        with captured_invalidations() as dropped:
+            tenants[0].save()
+            Branch.objects.create(tenant=tenants[0], name="b", city="c")
+            sql("UPDATE shop_tenant SET currency = 'EUR'")
+        assert [target for i in dropped for target in i.targets] == [Target("tenant", tenant=ALL)] * 3
+        assert len(tried) == 1
+        assert "shop.cache_rules cannot be imported" in caplog.text
+        monkeypatch.undo()
+        rules.forget_all()
+        assert "inventory" in {rule.name for rule in rules.all_rules()}
 
     def test_a_parent_whose_deletion_the_database_may_pass_on(self, writing, use_rules, tenants):
         workshop = writing.get_model("Workshop")

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from cacheadmin import invalidation, rules
 from cacheadmin.conf import config
+from cacheadmin.exceptions import InvalidRule
 from cacheadmin.invalidation import Invalidation
 from cacheadmin.models import Intent
 from cacheadmin.outbox import rows
@@ -87,7 +88,7 @@ def _unforeseen(pending: Pending) -> list[Change]:
     """What was written while other rules were in force than now: those of now may want to know of it."""
     if not pending.tables:
         return []
-    now = rules.snapshot()
+    now = rules.for_writes()
     tables = [table for table, then in pending.tables.items() if then is not now and then.rules != now.rules]
     touched = now.touched_by(None if "" in tables else tables)
     return [Change(label, event, None, None) for label, event in touched]
@@ -101,7 +102,7 @@ _PLAIN: Final = frozenset({int, str, uuid.UUID, type(None)})
 
 def _of_one_row(change: tuple[str, Event, frozenset[str] | None], row: Mapping[str, Any]) -> Delivery | None:
     """Return what one row's write asks for: remembered as long as the rules are, for it is the same each time."""
-    snapshot = rules.snapshot()
+    snapshot = rules.for_writes()
     if not _PLAIN.issuperset(map(type, row.values())):
         return _by_rules(rules.targets_for((Change(*change, (row,)),), snapshot))
     known: dict[Any, Delivery | None] = snapshot.memo.setdefault(("deliveries",), {})
@@ -156,7 +157,7 @@ def _fired(pending: Pending, unforeseen: list[Change]) -> tuple[FiredRule, ...]:
         for key, found in pending.changes.items()
         if isinstance(key, tuple)
     ]
-    return rules.targets_for(changes, rules.snapshot()) if changes else ()
+    return rules.targets_for(changes, rules.for_writes()) if changes else ()
 
 
 def _edited(pending: Pending, connection: BaseDatabaseWrapper | None) -> Delivery | None:
@@ -192,16 +193,12 @@ def _with_savepoint(connection: BaseDatabaseWrapper, delivery: Delivery) -> Rece
     """Try to write a row in a transaction that wrote nothing itself: it may be one that cannot write."""
     if not connection.features.uses_savepoints:
         return Receipt(delivery)
-    name = "cacheadmin_intent"
-    own_sql.run(connection, connection.ops.savepoint_create_sql(name))
     try:
-        row = rows.insert(connection, delivery)
+        with own_sql.savepoint(connection):
+            return Receipt(delivery, connection.alias, rows.insert(connection, delivery))
     except DatabaseError as error:
-        own_sql.run(connection, connection.ops.savepoint_rollback_sql(name))
         logger.info("An invalidation in a transaction that reads only is not kept in the database: %s", error)
         return Receipt(delivery)
-    own_sql.run(connection, connection.ops.savepoint_commit_sql(name))
-    return Receipt(delivery, connection.alias, row)
 
 
 def after_commit(pending: Pending, receipt: Receipt | None) -> None:
@@ -230,7 +227,7 @@ def _mark(before: rules.Snapshot) -> None:
     """Name the moment on the charts, if what is in force has changed."""
     try:
         names = rules.differences(before)
-    except DatabaseError as error:
+    except (DatabaseError, InvalidRule) as error:
         logger.info("Which rules were edited is not known: %s", error)
         return
     if names:

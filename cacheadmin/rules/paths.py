@@ -88,7 +88,8 @@ def tenant_path(model: type[Model], path: str) -> str:
     Return where the tenant of a model's rows comes from: `path`, or what is found for an empty one.
 
     Found: the model's own foreign key to the tenant. A model that only hangs on one that has it: all tenants, since
-    the way there may be of another meaning. One that hangs on none: shared data.
+    the way there may be of another meaning. One that hangs on none: shared data. With one schema a tenant: the active
+    one, for a table of all schemas every tenant.
 
     A key that holds another column of the tenant than its id (`to_field`) is followed to the id.
     """
@@ -100,7 +101,7 @@ def tenant_path(model: type[Model], path: str) -> str:
     if isinstance(ours, NoTenants) or not ours.has_tenants:
         return SHARED_DATA
     if isinstance(ours, SchemaTenancy):
-        return ACTIVE_TENANT
+        return ALL_TENANTS if ours.is_shared(model) else ACTIVE_TENANT
     if _is_tenant(ours, model):
         return "pk"
     if (field := _own_column(ours, model)) is not None:

@@ -62,6 +62,19 @@ def unseen(connection: BaseDatabaseWrapper) -> Iterator[None]:
         state.depth -= 1
 
 
+@contextmanager
+def savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Undo what a block of an open transaction did, if it fails, and leave the transaction as it was before."""
+    ops, name = connection.ops, "cacheadmin"
+    run(connection, ops.savepoint_create_sql(name))
+    try:
+        yield
+    except BaseException:
+        run(connection, ops.savepoint_rollback_sql(name))
+        raise
+    run(connection, ops.savepoint_commit_sql(name))
+
+
 class quiet:  # noqa: N801 - used like a function, and a generator costs more
     """Take the statements of a block out of this thread's query logs."""
 

@@ -42,7 +42,7 @@ def hook(original: Callable[..., Any], kind: str) -> Callable[..., Any]:
         snapshot = rules.at_hand()
         if snapshot is None:
             lock_first(connection, state, model)
-            snapshot = rules.snapshot()
+            snapshot = rules.for_writes()
         table = model._meta.db_table
         seens = snapshot.seens(table)
         compiler.__dict__[_BUSY] = True

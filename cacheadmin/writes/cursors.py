@@ -116,7 +116,7 @@ def _write_on_its_own(connection: Any, told: Statement, run: Callable[[], Any]) 
     The intent is held back from relays until the statement has returned; if this process dies meanwhile, or it is not
     known how the statement ended, nobody holds it any longer and a relay delivers it.
     """
-    foreseen = transactions.Pending(_changes(told, rules.snapshot()))
+    foreseen = transactions.Pending(_changes(told, rules.for_writes()))
     if INTENTS_TABLE in (told.tables or ()):
         foreseen = transactions.Pending()  # it may be about to change, or to go
     with outbox.holding(connection, foreseen) as receipt:
@@ -145,7 +145,7 @@ def _needs_an_intent(connection: Any, told: Statement) -> bool:
     """Whether a statement is about to run alone and may change what a rule names."""
     if not transactions.is_alone(connection):
         return False  # and SQLite fails a transaction at once that reads, as a look at the rules does, before it writes
-    may_concern = _concerned(told, rules.snapshot()) or RULES_TABLE in (told.tables or ())
+    may_concern = _concerned(told, rules.for_writes()) or RULES_TABLE in (told.tables or ())
     return bool(may_concern) and outbox.keeps_rows(connection)
 
 
@@ -153,7 +153,7 @@ def note(connection: Any, told: Statement) -> None:
     """Note that rows nobody knows were written: every rule of the tables' models fires for all tenants."""
     if any(table.startswith(OWN_TABLES) for table in told.tables or ()):
         own_sql.forget_tables()  # it may be gone, as when the app is migrated to zero
-    snapshot = rules.snapshot()
+    snapshot = rules.for_writes()
     if told.tables is None or told.reaches_others or RULES_TABLE in told.tables:
         note_edit(connection, snapshot)
     pending = transactions.pending(connection)

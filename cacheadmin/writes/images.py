@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -33,14 +34,21 @@ Row = dict[str, Any]
 T = TypeVar("T")
 
 
-def guarded(connection: BaseDatabaseWrapper, look: Callable[[], T]) -> T | None:
-    """Return what `look()` finds, None if it cannot be known. Raises: EmptyResultSet if no row can match."""
+def guarded(connection: BaseDatabaseWrapper, look: Callable[[], T], *, may_fail: bool = False) -> T | None:
+    """
+    Return what `look()` finds, None if it cannot be known.
+
+    `may_fail` if that must not end an open transaction: some views can be written, but their rows not locked.
+    Raises:  EmptyResultSet if no row can match.
+    """
+    in_savepoint = may_fail and connection.vendor == "postgresql"
     try:
-        return look()
+        with own_sql.savepoint(connection) if in_savepoint else nullcontext():
+            return look()
     except EmptyResultSet:
         raise
     except DatabaseError as error:
-        if connection.vendor == "postgresql":
+        if connection.vendor == "postgresql" and not in_savepoint:
             raise
         logger.warning("What a write touches cannot be looked up: %s", error)
     except Exception:

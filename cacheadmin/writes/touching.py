@@ -37,6 +37,7 @@ class Touching(Look):
         self.images = _Images()
         self.read: Callable[[], Matched] | None = None
         self.pks = known_pks(statement.query)
+        self.may_be_a_view = not statement.model._meta.managed
 
     def prepare(self, paths: tuple[str, ...]) -> None:
         """Compile what will be read. Raises: EmptyResultSet if no row can match."""
@@ -50,7 +51,7 @@ class Touching(Look):
         """Read and lock the rows that are about to be touched."""
         images = self.images
         if self.read is not None:
-            found = guarded(self.connection, self.read)
+            found = guarded(self.connection, self.read, may_fail=self.may_be_a_view)
             if found is not None:
                 images.rows, images.count = found.rows, found.count
         elif self.pks is not None and can_lock(self.connection):
@@ -59,6 +60,7 @@ class Touching(Look):
             images.rows = guarded(
                 self.connection,
                 lambda: lookup(self.connection, model, "pk", pks, paths, lock=True, is_delete=self.is_delete),
+                may_fail=self.may_be_a_view,
             )
 
     def rows_touched(self, count: int | None) -> list[Row] | None:
@@ -103,6 +105,8 @@ class Changed(Touching):
         if self.is_delete or not self.reads_first or self.connection.vendor != "postgresql":
             return None
         if self.pks is None or len(self.pks) != 1 or any(rest for _, rest in self.moved.values()):
+            return None
+        if self.may_be_a_view:
             return None
         pk = self.pks[0]
         return guarded(self.connection, lambda: self._in_one(compiler, pk))

@@ -83,6 +83,16 @@ class Bill(models.Model):
     number = NumberField(default=0)
 
 
+class Title(models.Model):
+    """A view that its tests make."""
+
+    title = models.CharField(max_length=40, primary_key=True)
+    count = models.IntegerField()
+
+    class Meta:
+        managed = False
+
+
 class Bare(models.Model):
     """A model that no rule names."""
 
