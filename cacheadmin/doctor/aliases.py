@@ -214,7 +214,7 @@ def backends_keep_scopes(_facts: Facts) -> Iterator[Finding]:
         )
     if portable := of_kind.get("portable"):
         yield Finding(
-            _("%(aliases)s is no Redis cache.") % {"aliases": ", ".join(portable)},
+            _("Not a Redis cache: %(aliases)s.") % {"aliases": ", ".join(portable)},
             where=", ".join(f"CACHES[{alias!r}]['BACKEND']" for alias in portable),
             why=_(
                 "Entries cannot be listed, two callers may compute one value, prefixes widen to the tenant; and the "
