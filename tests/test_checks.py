@@ -173,7 +173,7 @@ def test_a_cache_that_is_no_redis_is_a_warning_where_it_is_managed() -> None:
     local = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     managed = settings.CACHEADMIN | {"ALIASES": list(settings.CACHES)}
     message = the_only("W017", CACHES=settings.CACHES | {"query": local}, CACHEADMIN=managed)
-    assert "query is no Redis cache." in message.msg
+    assert "Not a Redis cache: query." in message.msg
 
 
 def test_entries_without_a_timeout_by_default_are_a_warning() -> None:
