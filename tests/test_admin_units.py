@@ -11,7 +11,9 @@ from django.utils import timezone, translation
 
 from cacheadmin.admin import formats, ids, naming, paging, story, told
 from cacheadmin.admin.tags import cacheadmin_breakable
-from cacheadmin.admin.views.scopes import Invalidate
+from cacheadmin.admin.views.scopes import Invalidate, Line
+from cacheadmin.browser.blast import Blast
+from cacheadmin.browser.counts import GroupCount
 from cacheadmin.exceptions import InvalidTarget
 from cacheadmin.management.commands import cache_invalidate
 from cacheadmin.models import Activity
@@ -301,3 +303,24 @@ def test_a_history_is_not_all_one_rule():
     lines.append(DroppedLine(now - 60 * 31, *line, "gold rate", 1))
     found = story.events(_Page(), story.Subject("query", "3", "stock"), [], story.Story(lines), None)
     assert "Group stock invalidated by gold rate." in [event.text for event in found]
+
+
+# --- a smaller step --------------------------------------------------------------------------------------------------
+
+
+class _Invalidate(Invalidate):
+    def __init__(self):
+        pass
+
+    def url(self, name, *args):
+        return f"/{name}/"
+
+
+def test_smaller_steps_are_the_groups_that_are_read_most():
+    reads = {"a": 3.0, "b": 90.0, "c": None, "d": 12.0}
+    rows = tuple(GroupCount("query", "3", group, 5, 10, True, False) for group in reads)
+    lines = [Line(group, "query", "Ruby", "", 5, 10, True, None, count) for group, count in reads.items()]
+    blast = Blast(rows, 1, None, 20, 40, True)
+    steps = _Invalidate()._steps([Target("tenant", "", "3")], blast, lines)
+    assert [step.label for step in steps] == ["Only b", "Only d", "Only a"]
+    assert _Invalidate()._steps([Target("group", "a", "3")], blast, lines) == []

@@ -178,7 +178,7 @@ class Invalidate(Page):
             rest=_rest(lines[TOP:]),
             shows_tenants=len({line.tenant for line in lines}) > 1,
             shows_reads=any(line.reads is not None for line in lines),
-            steps=self._steps(targets, blast),
+            steps=self._steps(targets, blast, lines),
             button=self.button(formats.estimate(entries, not blast or blast.is_exact), entries),
             happens=self.happens(targets),
             offers_warming=self.offers_warming and blast is not None and can_warm(self.access, targets),
@@ -277,12 +277,13 @@ class Invalidate(Page):
         title = _("Busy now: %(whose)s.") % {"whose": naming.whose(targets)}
         return [Note(text % {"n": formats.number(reads)}, title)]
 
-    def _steps(self, targets: Sequence[Target], blast: Blast | None) -> list[Step]:
-        """Return narrower scopes: the groups of a tenant, when all of it is meant."""
+    def _steps(self, targets: Sequence[Target], blast: Blast | None, lines: Sequence[Line]) -> list[Step]:
+        """Return narrower scopes: the groups of a tenant that are read most, when all of it is meant."""
         if blast is None or len(targets) != 1 or targets[0].kind not in ("tenant", "prefix"):
             return []
         whose = targets[0].tenant
         rows: list[GroupCount] = [row for row in blast.rows if row.group and not isinstance(whose, All)]
+        reads = {(line.alias, line.group): line.reads or 0.0 for line in lines}
         url = self.url("cacheadmin_invalidate")
         return [
             Step(
@@ -290,7 +291,7 @@ class Invalidate(Page):
                 f"{url}?on={ids.scope_id(Target('group', row.group, row.tenant, row.alias))}",
                 row.entries,
             )
-            for row in sorted(rows, key=lambda row: row.entries)[:3]
+            for row in sorted(rows, key=lambda row: (-reads.get((row.alias, row.group), 0.0), row.entries))[:3]
         ]
 
 
