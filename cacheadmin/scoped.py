@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -61,7 +62,7 @@ class ScopedKeys:
             self._away(entry, error)
             return None
         self._counted(entry, found, time.perf_counter_ns() - begun)
-        if found.stamp is not None and transactions.may_fill():
+        if found.stamp is not None and memory.may_keep(found.stamp):
             memory.remember(entry.key, found.stamp)
         else:
             self._remember((entry,), (found,))
@@ -118,7 +119,7 @@ class ScopedKeys:
 
     def _remember(self, entries: Sequence[Entry], founds: Sequence[Found]) -> None:
         """Keep each stamp; where fence or epochs were absent, make them before the caller reads any data."""
-        if not transactions.may_fill():
+        if not transactions.may_fill(-math.inf):
             for entry in entries:
                 memory.remember(entry.key, memory.REFUSED)
             return
@@ -127,7 +128,7 @@ class ScopedKeys:
             if found.stamp is None:
                 lacking.setdefault(entry.group.fence, entry)
             else:
-                memory.remember(entry.key, found.stamp)
+                self._keep(entry, found.stamp)
         if not lacking:
             return
         try:
@@ -137,8 +138,13 @@ class ScopedKeys:
         stamps = dict(zip(lacking, made, strict=False))
         for entry, found in zip(entries, founds, strict=True):
             if found.stamp is None:
-                stamp = stamps.get(entry.group.fence)
-                memory.remember(entry.key, stamp if isinstance(stamp, Stamp) else memory.REFUSED)
+                self._keep(entry, stamps.get(entry.group.fence))
+
+    @staticmethod
+    def _keep(entry: Entry, stamp: Any) -> None:
+        """Keep what a `get` saw, unless this thread's snapshot may be older."""
+        may_be_used = isinstance(stamp, Stamp) and memory.may_keep(stamp)
+        memory.remember(entry.key, stamp if may_be_used else memory.REFUSED)
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -155,14 +161,16 @@ class ScopedKeys:
             stamp = memory.take(entry.key)
             if self.store.size(payload) > config().max_value_bytes:
                 self._refused(entry, "size")
-            elif not transactions.may_read() or (stamp is not memory.NOTHING and not transactions.may_fill()):
+            elif not transactions.may_read():
                 self._refused(entry, "transaction")
-            elif stamp is memory.REFUSED:
-                self._refused(entry, "epoch")
-            elif isinstance(stamp, Stamp):
+            elif stamp is memory.NOTHING:
+                puts.append(Put(entry, payload, ttl_ms, self._about(key, entry)))
+            elif not isinstance(stamp, Stamp):
+                self._refused(entry, "epoch" if transactions.may_fill() else "transaction")
+            elif memory.may_keep(stamp):
                 fills.append(Fill(entry, stamp, payload, ttl_ms, self._about(key, entry)))
             else:
-                puts.append(Put(entry, payload, ttl_ms, self._about(key, entry)))
+                self._refused(entry, "transaction")
         writes: list[Fill | Put] = [*fills, *puts]
         if not writes:
             return 0
@@ -192,7 +200,7 @@ class ScopedKeys:
         payload, about = self.store.encode(value), self._about(key, entry)
         stamp = memory.take(entry.key)
         writes: tuple[tuple[Fill, ...], tuple[Put, ...]]
-        if isinstance(stamp, Stamp) and transactions.may_fill():
+        if isinstance(stamp, Stamp) and memory.may_keep(stamp):
             writes = ((Fill(entry, stamp, payload, ttl_ms, about, only_if_absent=True),), ())
         elif stamp is memory.NOTHING or not transactions.may_fill():
             writes = ((), (Put(entry, payload, ttl_ms, about, "add"),))

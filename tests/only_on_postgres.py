@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -14,7 +15,7 @@ from cacheadmin.models import Intent
 from cacheadmin.outbox import Delivery, relay, rows
 from cacheadmin.signals import cache_read
 from cacheadmin.testing import captured_invalidations
-from cacheadmin.transactions import own_sql
+from cacheadmin.transactions import own_sql, state
 from shop.management.commands.seed_shop import fill
 from shop.models import InventoryItem, Tenant, User
 
@@ -54,6 +55,14 @@ def reads():
 @cache_tenant_query(timeout=60, key_prefix="names")
 def names(tenant_id):
     return sorted(Tenant.objects.values_list("name", flat=True))
+
+
+@pytest.fixture
+def beside():
+    """Do something in another thread, on a connection of its own."""
+    with ThreadPoolExecutor(1) as other:
+        yield lambda act: other.submit(act).result()
+        other.submit(connections.close_all).result()
 
 
 def sql(statement):
@@ -142,6 +151,7 @@ class TestIsolation:
     @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
     def test_a_snapshot_fills_nothing_but_hits(self, level, chosen, reads):
         with chosen(level):
+            Tenant.objects.exists()
             names(7)
             names(7)
         assert reads == {("names", "miss", True): 2}
@@ -150,11 +160,46 @@ class TestIsolation:
             names(7)
         assert reads == {("names", "miss", True): 2, ("names", "miss", False): 1, ("names", "hit", True): 1}
 
+    def test_what_is_asked_for_before_the_snapshot_is_taken_fills(self, chosen, reads):
+        with chosen("SERIALIZABLE"):
+            names(7)
+            names(7)
+        is_known = chosen is not of_the_transaction  # there a statement went before, which may choose a snapshot
+        assert reads["names", "hit", True] == is_known
+
     def test_read_committed_fills(self, chosen, reads):
         with chosen("READ COMMITTED"):
             names(7)
             names(7)
         assert reads == {("names", "miss", True): 1, ("names", "hit", True): 1}
+
+
+def test_asking_for_the_level_takes_no_snapshot(shop, beside):
+    """Else what is read after it could be older than a stamp that is taken for older."""
+    with of_the_role("REPEATABLE READ"):
+        assert not state._is_read_committed(connection)
+        beside(lambda: Tenant.objects.filter(pk=shop).update(name="newer"))
+        assert Tenant.objects.filter(name="newer").exists()
+
+
+def test_snapshot_of_another_transaction_fills_nothing(shop, beside):
+    """What is shown by `SET TRANSACTION SNAPSHOT` may be older than any stamp that is known."""
+    chosen = "REPEATABLE READ"
+    with connection.cursor() as cursor, of_the_transaction(chosen):
+        cursor.execute("SELECT pg_export_snapshot()")
+        exported = cursor.fetchone()[0]
+
+        def look_back():
+            Tenant.objects.filter(pk=shop).update(name="newer")
+            with of_the_role(chosen):
+                Tenant.objects.exists()
+                names(shop)
+            with of_the_role(chosen):
+                sql(f"SET TRANSACTION SNAPSHOT '{exported}'")
+                return names(shop)
+
+        assert beside(look_back) == ["a"]
+    assert names(shop) == ["newer"]
 
 
 def test_a_level_set_for_one_transaction_does_not_stay(reads):

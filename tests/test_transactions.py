@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from django.db import DatabaseError, ProgrammingError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.transaction import Atomic
+from django.db.transaction import Atomic, TransactionManagementError
 from django.test import TestCase
 
 from cacheadmin import outbox, transactions
@@ -84,6 +84,15 @@ class TestAlone:
             Tenant.objects.create(name="a", slug="a")
             raise RuntimeError("on purpose")
         assert transactions.may_read()
+
+    def test_a_rollback_that_django_refuses_loses_nothing(self, ends):
+        with transaction.atomic():
+            Tenant.objects.create(name="a", slug="a")
+            assert ask()
+            with pytest.raises(TransactionManagementError):
+                transaction.rollback()
+            assert not transactions.may_read()
+        assert [names for names, *_ in ends.after] == [["asked"]]
 
     def test_raw_sql_counts_as_writing(self):
         with transaction.atomic(), connection.cursor() as cursor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Generator
@@ -127,10 +128,16 @@ FORBIDDEN: Final = object()
 
 
 def _allowed(call: Call, found: Found) -> Any:
-    """Return the stamp that a miss came with, or ask for one, unless what is computed now may not be stored."""
-    if call.options.timeout_ms < 0 or not transactions.may_fill():
+    """
+    Return the stamp that a miss came with, or ask for one, unless what is computed now may not be stored.
+
+    A transaction with a snapshot of its own takes the group's fence instead of a lease: a lease that is new cannot
+    have stood since before the snapshot, a fence can.
+    """
+    if call.options.timeout_ms < 0 or not transactions.may_fill(-math.inf):
         return FORBIDDEN
-    return found.stamp or _opened(call, "ask", found.seen)
+    opened = found.stamp or _opened(call, "ask" if transactions.may_fill() else "fence", found.seen)
+    return FORBIDDEN if isinstance(opened, Stamp) and not memory.may_keep(opened) else opened
 
 
 def _opened(call: Call, mode: Mode, seen: Seen | None = None) -> Any:
@@ -141,6 +148,8 @@ def _opened(call: Call, mode: Mode, seen: Seen | None = None) -> Any:
     if not isinstance(opened, Stamp) and opened is not BUSY:
         group = call.entry.group
         recorder.refused(group.place.alias, group.name, group.place.tenant, "full")
+    if isinstance(opened, Stamp):
+        memory.note_seen(opened)
     return opened
 
 
@@ -210,7 +219,7 @@ def keep(call: Call, stamp: Stamp, value: Any, took: float) -> bool:
     ):
         recorder.refused(place.alias, group.name, place.tenant, "condition")
         return False
-    if not transactions.may_fill():
+    if not memory.may_keep(stamp):
         recorder.refused(place.alias, group.name, place.tenant, "transaction")
         return False
     encoded = call.store.encode(value)

@@ -133,6 +133,11 @@ def by_hand(connection: BaseDatabaseWrapper, word: str, run: Callable[[], Any]) 
     return run()
 
 
+def _rollback(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
+    # In a block Django refuses, and the transaction goes on.
+    return original(self) if self.in_atomic_block else _forget(original, self)
+
+
 def _forget(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
     if (state := getattr(self, ATTRIBUTE, None)) is not None:
         state.forget()
@@ -186,7 +191,7 @@ def _exit(original: Callable[..., Any], self: Atomic, exc_type: Any, exc_value: 
 
 _HOOKS: Final = (
     (BaseDatabaseWrapper, "commit", _commit),
-    (BaseDatabaseWrapper, "rollback", _forget),
+    (BaseDatabaseWrapper, "rollback", _rollback),
     (BaseDatabaseWrapper, "close", _forget),
     (BaseDatabaseWrapper, "set_autocommit", _set_autocommit),
     (BaseDatabaseWrapper, "run_and_clear_commit_hooks", _run_and_clear_commit_hooks),

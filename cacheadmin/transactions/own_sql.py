@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_migrate
 
-from cacheadmin.transactions.state import state_of
+from cacheadmin.transactions.state import note_asked, state_of
 
 
 def fetch(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -28,7 +28,7 @@ def insert(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any], tab
     """Run an INSERT where the database cannot return columns, and return the new key."""
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        cursor = connection.create_cursor()
+        cursor = _cursor(connection)
         try:
             cursor.execute(sql, tuple(params))
             return int(connection.ops.last_insert_id(cursor, table, key))
@@ -36,12 +36,18 @@ def insert(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any], tab
             cursor.close()
 
 
+def _cursor(connection: BaseDatabaseWrapper) -> Any:
+    """Return a cursor of the driver, which no hook sees; that it asks is noted all the same."""
+    note_asked(connection)
+    return connection.create_cursor()
+
+
 def _execute(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any]) -> tuple[list[tuple[Any, ...]], int]:
     connection.validate_thread_sharing()
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        cursor = connection.create_cursor()
+        cursor = _cursor(connection)
         try:
             cursor.execute(sql, tuple(params))
             rows = cursor.fetchall() if cursor.description is not None else []
@@ -109,7 +115,7 @@ def has_table(connection: BaseDatabaseWrapper, table: str) -> bool:
         return False
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        cursor = connection.create_cursor()
+        cursor = _cursor(connection)
         try:
             # Only our own: of the rest nothing is ever asked.
             found = {

@@ -6,6 +6,8 @@ A task's write joins whatever transaction its thread has open, so neither a cont
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -48,6 +50,7 @@ class State:
 
     __slots__ = (
         "announced",
+        "asked_at",
         "by_hand",
         "committed",
         "depth",
@@ -76,10 +79,13 @@ class State:
         self.isolation: str | None = None
         """What the server said about `physical`; asked again after it changed or was set by hand."""
         self.isolation_was_set = False
+        self.asked_at: float | None = None
+        """When the first statement of this transaction began (time.monotonic): its snapshot is no older than that."""
 
     def forget(self) -> None:
         """Begin anew: the transaction has ended."""
         self.pending = Pending()
+        self.asked_at = None
         _writing.discard(id(self))
         if self.by_hand:
             self.by_hand = False
@@ -108,6 +114,7 @@ def watch_autocommit(*, begin: bool) -> None:
         return
     for connection in connections.all(initialized_only=True):
         note_autocommit(connection)
+        state_of(connection).asked_at = -math.inf  # nobody looked until now
     _begun.discard(0)
 
 
@@ -115,8 +122,11 @@ def note_autocommit(connection: BaseDatabaseWrapper) -> None:
     """Note that a connection has entered or left autocommit. Each `atomic` block begins and ends with that."""
     if connection.autocommit:
         _begun.discard(id(getattr(connection, ATTRIBUTE, None)))
-    else:
-        _begun.add(id(state_of(connection)))
+        return
+    state = state_of(connection)
+    if id(state) not in _begun:
+        state.asked_at = None
+        _begun.add(id(state))
 
 
 def any_begun() -> bool:
@@ -173,19 +183,27 @@ def may_read() -> bool:
     return not any(id(getattr(c, ATTRIBUTE, None)) in _writing for c in connections.all(initialized_only=True))
 
 
-def may_fill() -> bool:
+def may_fill(since: float = math.inf) -> bool:
     """
-    Whether what this thread read last may be stored: its snapshot must not be older than now.
+    Whether what this thread reads may be stored under a stamp that is known to stand since then (time.monotonic).
 
-    False where `may_read` is, in any real transaction that is not READ COMMITTED, and after a query to a replica
-    inside `replica_watch`.
+    Its snapshot must not be older than that. False where `may_read` is; in any real transaction that is not READ
+    COMMITTED and whose first statement began before; and after a query to a replica inside `replica_watch`.
     Cost:    a look at an empty set while no thread of the process is in a transaction; on PostgreSQL one SHOW a
              physical connection, the first time it is asked inside one.
     """
     watch = _watch.get()
     if watch is not None and watch.was_asked:
         return False
-    return not _begun or (may_read() and all(map(_is_read_committed, _open())))
+    return not _begun or (may_read() and all(_looks_back_to(c) >= since or _is_read_committed(c) for c in _open()))
+
+
+def _looks_back_to(connection: BaseDatabaseWrapper) -> float:
+    """Return a moment that the snapshot of this connection's transaction is no older than; inf if it has none yet."""
+    if 0 in _begun:
+        return -math.inf
+    asked_at = state_of(connection).asked_at
+    return math.inf if asked_at is None else asked_at
 
 
 def _is_read_committed(connection: BaseDatabaseWrapper) -> bool:
@@ -265,8 +283,15 @@ def on_query(queried: Queried) -> None:
     _queried = queried
 
 
+def note_asked(connection: BaseDatabaseWrapper) -> None:
+    """Note that a statement begins: if it is the first one, the transaction's snapshot is taken now."""
+    if _begun and id(state := state_of(connection)) in _begun and state.asked_at is None:
+        state.asked_at = time.monotonic()
+
+
 def note_query(connection: BaseDatabaseWrapper) -> None:
-    """Note that a statement runs on this connection. Cost: a look at two context variables."""
+    """Note that a statement of the site begins. Cost: a look at a set and two context variables."""
+    note_asked(connection)
     watch = _watch.get()
     if watch is not None and connection.alias in watch.replicas:
         watch.was_asked = True
@@ -275,9 +300,10 @@ def note_query(connection: BaseDatabaseWrapper) -> None:
 
 
 def note_isolation(connection: BaseDatabaseWrapper) -> None:
-    """Note that a statement may have changed the isolation level."""
+    """Note that a statement may have changed the isolation level, or chosen an older snapshot."""
     state = state_of(connection)
     state.isolation, state.isolation_was_set = None, True
+    state.asked_at = -math.inf
 
 
 def mark_written(connection: BaseDatabaseWrapper) -> None:

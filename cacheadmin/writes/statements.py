@@ -164,7 +164,9 @@ def _parse(sql: str) -> Statement:
         return _NOTHING
     lowered = sql[:200].casefold()
     returns_rows = _RETURNING.search(sql) is not None
-    sets_isolation = word in ("set", "begin", "start", "alter", "reset") and "isolation" in lowered
+    sets_isolation = word in ("set", "begin", "start", "alter", "reset") and (
+        "isolation" in lowered or "snapshot" in lowered
+    )
     if word in _ANY or _ESCAPED_NAME.search(sql):
         return Statement(None)
     if word == "insert" and len(sql) > HEAD and ";" not in sql:

@@ -54,7 +54,7 @@ ALL = (
         short=150,
         long=10_000,
         must=("stale", "not_cached"),
-        watches=("no_fill_of_snapshots", "isolation_asked", "isolation_noted"),
+        watches=("no_fill_of_snapshots", "stamp_before_the_snapshot", "isolation_asked", "isolation_noted"),
         databases=("postgres",),
     ),
     Scenario(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from django.db import connection, transaction
 from psycopg import IsolationLevel
 
+from cacheadmin import ABSENT
 from cacheadmin.store import store
 from faults import Asked, Outcome
 from faults.commits import TENANT, WRITES, newest
@@ -130,6 +131,23 @@ class Walk:
                 self.other.submit(self.look, told).result()
         self.look(told)
 
+    def look_twice(self) -> None:
+        """The first look leaves a stamp that the second one's snapshot is younger than, unless somebody writes."""
+        way, level = self.chance.choice((by_the_session, by_a_parameter)), self.chance.choice(OLD)
+        told = f"{level} {way.__name__}, twice"
+        self.write_beside()
+        for writes in (self.chance.random() < 0.3, self.chance.random() < 0.3):
+            newest.pace.slowest = 0.0
+            with way(level):
+                Row.objects.count()
+                if writes:
+                    self.write_beside()
+                newest(TENANT)
+        if not writes and newest.peek(TENANT) is ABSENT:
+            self.outcome.violate("not_cached", f"{told}: its stamp is known since before the snapshot")
+        self.look(told)
+        self.outcome.count("second_looks")
+
     def look_on(self) -> None:
         """Under READ COMMITTED each query sees what is committed: what is read may be stored, and is found again."""
         with transaction.atomic():
@@ -156,7 +174,7 @@ def old_snapshot(asked: Asked) -> Outcome:
     with ThreadPoolExecutor(1) as other:
         walk = Walk(chance, outcome, other)
         while outcome.figures.get("snapshots", 0) < asked.count:
-            (walk.look_on if chance.random() < 0.1 else walk.look_back)()
+            chance.choices((walk.look_back, walk.look_twice, walk.look_on), (8, 1, 1))[0]()
             if asked.stops_at_first and outcome.is_broken:
                 break
         other.submit(lambda: connection.close()).result()

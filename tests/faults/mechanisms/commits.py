@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from contextlib import nullcontext
 from typing import Any
 
 from cacheadmin import outbox, transactions
+from cacheadmin.memory import seen
 from cacheadmin.outbox import delivery, held, rows
 from cacheadmin.store import redis as redis_store
 from cacheadmin.store.redis import RedisStore
@@ -44,13 +46,19 @@ def no_fill_after_a_write() -> None:
         return found if may_read() else redis_store.Found("miss", stamp=found.stamp, reason="absent", seen=found.seen)
 
     RedisStore.read = computing
-    transactions.may_read = transactions.may_fill = lambda: True
+    transactions.may_read = transactions.may_fill = lambda *_: True
 
 
 @mechanism
 def no_fill_of_snapshots() -> None:
     """What was read of a snapshot is stored, however old the snapshot is."""
-    transactions.may_fill = transactions.may_read
+    transactions.may_fill = lambda *_: transactions.may_read()
+
+
+@mechanism
+def stamp_before_the_snapshot() -> None:
+    """Any stamp is taken for older than the snapshot."""
+    seen.note_seen = lambda stamp: -math.inf
 
 
 @mechanism
