@@ -19,10 +19,17 @@ class Dropper:
 
     name: str
     model: str
-    """The name of its model, for people."""
     pk: int | None
     """Of its row, where it stands in the database."""
     is_by_tag: bool = False
+    events: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    """Those it watches; empty for all."""
+
+    @property
+    def model_name(self) -> str:
+        """The name of its model, for people."""
+        return model_label(self.model)
 
 
 def rules_for(alias: str, group: str, tags: Sequence[str] = ()) -> list[Dropper]:
@@ -42,7 +49,10 @@ def rules_for(alias: str, group: str, tags: Sequence[str] = ()) -> list[Dropper]
             hits.append((rule, reach == {True}))
     stored = [rule.name for rule, _ in hits if rule.source == "database"]
     keys = dict(InvalidationRule.objects.filter(name__in=stored).values_list("name", "pk")) if stored else {}
-    return [Dropper(rule.name, model_label(rule.model), keys.get(rule.name), by_tag) for rule, by_tag in hits]
+    return [
+        Dropper(rule.name, rule.model, keys.get(rule.name), by_tag, tuple(rule.events), rule.fields)
+        for rule, by_tag in hits
+    ]
 
 
 def _reaches(target: rules.RuleTarget, alias: str, group: str, tags: Sequence[str]) -> bool:

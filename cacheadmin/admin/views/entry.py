@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from cacheadmin import browser
-from cacheadmin.admin import acts, formats, history, ids, naming, shown_values, story
-from cacheadmin.admin.dropping import rules_for
+from cacheadmin.admin import acts, formats, history, ids, naming, shown_values, story, unwatched
+from cacheadmin.admin.dropping import Dropper, rules_for
 from cacheadmin.admin.masks import mask
 from cacheadmin.admin.pages import Act, Crumb, Note, Page
 from cacheadmin.admin.recompute import CannotRecompute, can_recompute, recompute
@@ -97,7 +97,7 @@ class EntryDetail(Page):
         return self.render(
             view.arguments or _("no arguments"),
             crumbs=crumbs,
-            notes=self._notes(view, result),
+            notes=self._notes(view, result, droppers),
             verdict=_verdict(view) if result is None else "",
             view=view,
             preview=shown_values.preview_of(view.payload, view.payload_bytes) if self.access.may_view_values else None,
@@ -129,9 +129,10 @@ class EntryDetail(Page):
         page.access = self.access
         return page.get(self.request, entry)
 
-    def _notes(self, view: EntryView, result: Mapping[str, Any] | None) -> list[Note]:
+    def _notes(self, view: EntryView, result: Mapping[str, Any] | None, droppers: Sequence[Dropper]) -> list[Note]:
         if result is not None:
-            return [_result_note(result)]
+            note = _result_note(result)
+            return [unwatched.explained(self, note, result, droppers)]
         if view.state == "orphan":
             return [Note(_orphan_reason(view), _("This value is never served again."), "info")]
         if view.state == "stale":
@@ -265,6 +266,8 @@ class EntryRecompute(Act):
             "differences": [],
             "comparable": False,
             "kept": kept,
+            "was_live": before.state == "live",
+            "since": before.about["at"] if isinstance(before.about.get("at"), (int, float)) else None,
         }
         if kept and after is not None and before.state in ("live", "stale") and before.same_server:
             old, new = preview_of(before), preview_of(after)
