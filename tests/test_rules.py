@@ -503,8 +503,8 @@ class TestModelTargets:
             rules.find_model("Sale")
         assert rules.find_model("shop.Sale") is Sale
 
-    def test_wanted_paths_and_watched_fields(self, use_rules):
-        use_rules(rule(fields=["price", "branch"], targets=["tag:b:{branch_id}"]))
-        assert rules.wanted_paths("shop.InventoryItem") == ("branch_id", "tenant_id")
-        assert rules.watched_fields("shop.InventoryItem") == {"price", "branch", "branch_id"}
-        assert rules.wanted_paths("shop.Branch") == ()
+    def test_what_is_wanted_of_a_row_is_watched_too(self, use_rules):
+        use_rules(rule(fields=["price"], targets=["tag:b:{branch_id}"]))
+        assert rules.snapshot().paths == {"shop.InventoryItem": ("branch_id", "tenant_id")}
+        [compiled] = rules.snapshot().compiled["shop.InventoryItem"]
+        assert compiled.fields == {"price", "branch", "branch_id", "tenant", "tenant_id"}

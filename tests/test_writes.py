@@ -1013,7 +1013,7 @@ class TestUnusualModels:
             "save of its parent's fields": 2,
             "save of the parent": 3,
             "save of some of the parent's fields": 2,
-            "create": 0,
+            "create": 1,
             "update": 1,
             "update of its parent's fields": 3,
             "update of both": 3,

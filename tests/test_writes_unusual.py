@@ -4,6 +4,7 @@ import contextlib
 from decimal import Decimal
 
 import pytest
+from django.core import serializers
 from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 from test_writes import ON_POSTGRES, tenants_of, writing
@@ -86,6 +87,27 @@ class TestRows:
             dropped = dropped_by(write)
             assert names(dropped) == {f"review:{made.pk}"}
             assert {t.tenant for i in dropped for t in i.targets} == {str(tenants[0].pk)}
+
+    def test_a_child_that_a_fixture_brings_has_the_tenant_of_its_parents_row(self, writing, use_rules, tenants):
+        place, workshop = writing.get_model("Place"), writing.get_model("Workshop")
+        made = workshop.objects.create(tenant=tenants[0], name="w")
+        text = serializers.serialize("json", [place.objects.get(), made])
+        made.delete()
+        use_rules(Rule("workshops", model="writing.Workshop", targets=["workshops"]))
+        with captured_invalidations() as dropped:
+            for loaded in serializers.deserialize("json", text):
+                loaded.save()
+        assert tenants_of(dropped) == [[str(tenants[0].pk)]]
+
+    def test_a_row_that_moves_is_heard_of_whatever_fields_are_watched(self, use_rules, tenants):
+        one, two = tenants
+        branch = Branch.objects.create(tenant=one, name="b", city="x")
+        use_rules(Rule("branches", model="shop.Branch", fields=["name"], targets=["tag:in:{city}"]))
+        branch.tenant = two
+        assert tenants_of(dropped_by(branch.save)) == [sorted([str(one.pk), str(two.pk)])]
+        branch.city = "y"
+        assert names(dropped_by(lambda: branch.save(update_fields=["city"]))) == {"in:x", "in:y"}
+        assert dropped_by(branch.save) == []
 
     def test_a_key_of_several_columns_is_no_placeholder(self, writing, use_rules, tenants):
         shelf = writing.get_model("Shelf")

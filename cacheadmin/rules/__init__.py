@@ -17,8 +17,6 @@ from cacheadmin.rules.current import (
     problems,
     snapshot,
     stored_rules,
-    wanted_paths,
-    watched_fields,
 )
 from cacheadmin.rules.matching import FiredRule, targets_for, targets_of_rules
 from cacheadmin.rules.rule import EVENTS, KINDS, TENANTS, Change, Event, Problem, Rule, RuleTarget
@@ -59,6 +57,4 @@ __all__ = [
     "targets_for",
     "targets_of_rules",
     "validate",
-    "wanted_paths",
-    "watched_fields",
 ]

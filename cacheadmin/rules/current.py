@@ -281,16 +281,6 @@ def for_model(model: str | type[Model]) -> tuple[Rule, ...]:
     return tuple(c.rule for c in snapshot().compiled.get(label, ()))
 
 
-def wanted_paths(label: str) -> tuple[str, ...]:
-    """Return what has to be known of each touched row of a model."""
-    return snapshot().paths.get(label, ())
-
-
-def watched_fields(label: str) -> frozenset[str]:
-    """Return names and attnames of the fields that some rule in force watches."""
-    return frozenset().union(*(c.fields for c in snapshot().compiled.get(label, ())))
-
-
 def problems(*, stored: bool = True) -> list[tuple[Rule, Problem]]:
     """
     Return what is wrong with the rules, each with its rule; `stored=False` leaves the database alone.

@@ -32,7 +32,7 @@ class Compiled:
     tenant: str
     """Path, `*`, `-`, or `@active`."""
     fields: frozenset[str]
-    """Watched columns, names and attnames; empty: any."""
+    """Watched columns, names and attnames, also of those that say whose a row is and which tags it has; empty: any."""
     relations: frozenset[str]
     """Watched many-to-many relations; empty: any."""
     paths: frozenset[str]
@@ -161,6 +161,9 @@ def _compile(rule: Rule, model: type[Model]) -> Compiled:
             paths.add(tenant)
         else:
             tenant = ALL_TENANTS
+    if columns:  # a row that moves leaves one tenant's, or one tag's, entries and enters another's
+        roots = (resolve(model, path)[0] for path in paths if path != ACTIVE_TENANT)
+        columns |= {name for root in roots for name in (root.name, root.attname)}
     return Compiled(
         rule=rule,
         label=model._meta.label,

@@ -205,6 +205,8 @@ def _make_insert(snapshot: Snapshot, model: type[Model], seens: tuple[Seen, ...]
         column, rest = resolve(meta.model, path)
         if rest or column.primary_key or not is_exact(column) or chooses(column):
             return None
+        if column not in meta.local_concrete_fields:
+            return None
         columns.append((path, column.attname))
     paths, names = zip(*columns, strict=True) if columns else ((), ())
     return Insert(key=(seen.label, "create", None), paths=paths, names=names, wants_active=wants_active)
