@@ -296,6 +296,25 @@ def test_what_a_busy_rule_did_minute_after_minute_is_told_as_one():
     assert gaps == ["5 min, no invalidation"] or gaps[1:] == ["5 min, no invalidation"]  # of now, if a minute is over
 
 
+def test_rules_that_take_turns_are_told_once_each_and_leave_no_gap_between():
+    now = int(time.time()) // 60 * 60
+    lines = [
+        DroppedLine(now - 60 * ago, "query", "3", "group stock", "rule", name, 2)
+        for ago in range(8)
+        for name in ("stock", "stock, sales")
+    ]
+    lines.append(DroppedLine(now - 60 * 20, "query", "3", "group stock", "rule", "stock", 1))
+    found = story.events(_Page(), story.Subject("query", "3", "stock"), [], story.Story(lines), None)
+    since = formats.clock(float(now - 60 * 7))[:5]
+    texts = [event.text for event in found if not event.text.startswith("1 min,")]
+    assert texts == [
+        f"Group stock invalidated by stock, 16 times since {since}.",
+        f"Group stock invalidated by stock and 1 more, 16 times since {since}.",
+        "13 min, no invalidation",
+        "Group stock invalidated by stock.",
+    ]
+
+
 def test_a_history_is_not_all_one_rule():
     now = int(time.time()) // 60 * 60
     line = ("query", "3", "group stock", "rule")

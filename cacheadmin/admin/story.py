@@ -145,16 +145,23 @@ def _told(what: str, who: str, count: int, since: float | None = None) -> str:
 
 
 def _folded(found: Iterable[Event]) -> list[Event]:
-    """Return events, newest first, with what one cause did minute after minute as one: a busy rule fills no page."""
+    """
+    Return events, newest first, with what one cause did minute after minute as one: busy rules fill no page.
+
+    What a person did, a release and the computation stay between what was before and after them.
+    """
     folded: list[Event] = []
+    latest: dict[tuple[str, str], int] = {}
     for event in found:
-        later = folded[-1] if folded else None
-        if later is not None and event.cause == later.cause != ("", "") and _is_next(later, event):
-            count = later.count + event.count
+        if event.cause == ("", ""):
+            latest.clear()
+        elif (place := latest.get(event.cause)) is not None and _is_next(folded[place], event):
+            count = folded[place].count + event.count
             text = _told(*event.cause, count, event.at)
-            folded[-1] = replace(later, text=text, count=count, since=event.at)
-        else:
-            folded.append(event)
+            folded[place] = replace(folded[place], text=text, count=count, since=event.at)
+            continue
+        latest[event.cause] = len(folded)
+        folded.append(event)
     return folded
 
 
@@ -172,7 +179,7 @@ def _with_gaps(found: Sequence[Event]) -> Iterable[Event]:
             text = _("%(time)s, no invalidation") % {"time": formats.duration((later - at) // 60 * 60)}
             yield Event(text, "gap")
         yield event
-        later = at if event.since is None else event.since
+        later = min(later, at if event.since is None else event.since)
 
 
 def since(
