@@ -11,6 +11,7 @@ from django.test import override_settings
 
 from cacheadmin import Rule, doctor, rules
 from cacheadmin.checks import check_setup
+from cacheadmin.tenancy import ForeignKeyTenancy, Tenant
 from shop.models import SaleLine
 
 STOCK = "django_redis.cache.RedisCache"
@@ -92,6 +93,44 @@ def test_a_path_that_leads_nowhere_is_an_error() -> None:
     assert found(CACHEADMIN=wrong) == ["E007"]
     assert "Correct the dotted path" in the_only("E007", CACHEADMIN=wrong).hint
     assert "E007" in found(CACHEADMIN={"TENANCY": "shop.cache.Tennancy"})
+
+
+class Misnamed(ForeignKeyTenancy):
+    model = "shop.Tennant"
+
+
+class Nameless(ForeignKeyTenancy):
+    pass
+
+
+class Unlabelled(ForeignKeyTenancy):
+    model, label_field = "shop.Tenant", "titel"
+
+
+class Labelled(Unlabelled):
+    label_field = "slug"
+
+
+class ListedItsOwnWay(Unlabelled):
+    def list(self) -> list[Tenant]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("site", "said"),
+    [
+        (Misnamed, "Misnamed.model is 'shop.Tennant', and there is no such model."),
+        (Nameless, "Nameless.model is '', and there is no such model."),
+        (Unlabelled, "Unlabelled.label_field is 'titel'. Cannot resolve keyword 'titel'"),
+    ],
+)
+def test_tenants_of_a_model_or_with_a_label_that_there_is_not_are_an_error(site: type, said: str) -> None:
+    assert said in the_only("E007", CACHEADMIN={"TENANCY": f"test_checks.{site.__name__}"}).msg
+
+
+@pytest.mark.parametrize("site", [Labelled, ListedItsOwnWay])
+def test_tenants_with_a_label_are_fine(site: type) -> None:
+    assert found(CACHEADMIN={"TENANCY": f"test_checks.{site.__name__}"}) == []
 
 
 # --- CACHES -----------------------------------------------------------------------------------------------------------
@@ -238,7 +277,7 @@ def test_a_site_of_tenants_without_the_middleware_is_warned() -> None:
 def test_the_middleware_above_the_log_in_is_a_warning() -> None:
     ours = "cacheadmin.middleware.TenantMiddleware"
     first = [ours, *(path for path in settings.MIDDLEWARE if path != ours)]
-    changed = settings.CACHEADMIN | {"TENANCY": "cacheadmin.tenancy.ForeignKeyTenancy"}
+    changed = settings.CACHEADMIN | {"TENANCY": "test_checks.Labelled"}
     assert "stands above the middleware that logs in" in the_only("W036", MIDDLEWARE=first, CACHEADMIN=changed).msg
 
 

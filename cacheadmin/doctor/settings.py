@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from django.apps import apps
+from django.core.exceptions import FieldError
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
 from django.template.loader import get_template
 from django.utils.module_loading import import_string
@@ -13,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from cacheadmin.conf import config, problems
 from cacheadmin.exceptions import ImproperSettings
-from cacheadmin.tenancy import tenancy
+from cacheadmin.tenancy import ForeignKeyTenancy, tenancy
 
 from .facts import Facts
 from .registry import Finding, check
@@ -64,13 +65,15 @@ def something_is_managed(_facts: Facts) -> Iterator[Finding]:
 
 @check("E007", gettext_lazy("The classes and functions that CACHEADMIN names can be imported."), at_start=True)
 def paths_lead_somewhere(_facts: Facts) -> Iterator[Finding]:
-    """Import what TENANCY and MASK_VALUE name."""
+    """Import what TENANCY and MASK_VALUE name, and look for the model of tenants."""
     why = _("The console and every tenant's cache need it.")
     fix = _("Correct the dotted path, or what fails while its module is imported.")
     try:
-        tenancy()
+        site = tenancy()
     except ImproperSettings as error:
         yield Finding(str(error), where="CACHEADMIN['TENANCY']", why=why, fix=fix)
+    else:
+        yield from _flaws(site) if isinstance(site, ForeignKeyTenancy) else ()
     mask = config().mask_value
     if mask is not None:
         try:
@@ -79,3 +82,30 @@ def paths_lead_somewhere(_facts: Facts) -> Iterator[Finding]:
             text = _("MASK_VALUE is %(path)r, which cannot be imported: %(error)s") % {"path": mask, "error": error}
             why = _("A page that shows a value would fail.")
             yield Finding(text, where="CACHEADMIN['MASK_VALUE']", why=why, fix=fix)
+
+
+def _flaws(site: ForeignKeyTenancy) -> Iterator[Finding]:
+    """Report a model or a label that there is not."""
+    path = config().tenancy
+    try:
+        model = apps.get_model(site.model)
+    except (LookupError, ValueError):
+        yield Finding(
+            _("%(tenancy)s.model is %(model)r, and there is no such model.") % {"tenancy": path, "model": site.model},
+            where="CACHEADMIN['TENANCY']",
+            why=_("Every write that a rule watches would fail, and so would the console."),
+            fix='model = "shop.Tenant"',
+        )
+        return
+    if type(site).list is not ForeignKeyTenancy.list:
+        return
+    try:
+        model._base_manager.values_list(site.label_field)
+    except FieldError as error:
+        values = {"tenancy": path, "field": site.label_field, "error": error}
+        yield Finding(
+            _("%(tenancy)s.label_field is %(field)r. %(error)s") % values,
+            where="CACHEADMIN['TENANCY']",
+            why=_("The console and commands that name tenants would fail."),
+            fix='label_field = "name"',
+        )
