@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
-from cacheadmin import ALL, Target, memory, reclaiming
+from cacheadmin import ALL, Target, memory, reclaiming, rules
 from cacheadmin.connections import link
 from cacheadmin.keys import Place
 from cacheadmin.memory import stamps
@@ -45,6 +45,11 @@ def read() -> None:
     memory.take("key")
 
 
+def look() -> None:
+    rules.forget()
+    rules.snapshot()
+
+
 LOCKS: dict[str, tuple[Callable[[], threading.Lock], Callable[[], None]]] = {
     "starting the relay": (lambda: relay._thread._starting, wake),
     "rows that were delivered": (lambda: relay._lock, delivered),
@@ -53,6 +58,7 @@ LOCKS: dict[str, tuple[Callable[[], threading.Lock], Callable[[], None]]] = {
     "a link": (lambda: link("query")._lock, shut),
     "orphans": (lambda: reclaiming._lock, note),
     "requests": (lambda: stamps._lock, read),
+    "rules": (lambda: rules.current._lock, look),
 }
 
 

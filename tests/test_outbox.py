@@ -401,6 +401,12 @@ class TestRuleEdits:
         assert (now.state, again.state) == ("done", "pending")
         assert now.payload["targets"] == again.payload["targets"]
         assert again.due - again.created == dt.timedelta(seconds=2)
+
+    def test_they_are_dropped_again_also_where_other_writes_have_no_row(self, server, settings):
+        settings.CACHEADMIN = settings.CACHEADMIN | {"OUTBOX": "on_failure"}
+        InvalidationRule.objects.create(name="new", model="shop.Branch", targets=["prefix:branch"])
+        again = Intent.objects.get()
+        assert (again.state, again.due - again.created) == ("pending", dt.timedelta(seconds=2))
         assert server.asked == [[Target("prefix", "branch", ALL)]]
 
 

@@ -180,12 +180,16 @@ def before_commit(connection: BaseDatabaseWrapper, pending: Pending) -> Receipt:
     Raises:  DatabaseError, like any statement before a COMMIT; the transaction is rolled back then.
     """
     delivery = gather(pending, connection)
-    if delivery is None or EMPTIED in pending.changes or not rows.keeps_rows(connection):
+    if delivery is None or EMPTIED in pending.changes:
+        return Receipt(delivery)
+    if rules.EDITED in pending.changes and rows.keeps_rows(connection, ("durable", "on_failure")):
+        edited = _edited(pending, connection)
+        if edited is not None:
+            rows.insert(connection, edited, AGAIN_AFTER)
+    if not rows.keeps_rows(connection):
         return Receipt(delivery)
     if not pending.has_written:
         return _with_savepoint(connection, delivery)
-    if edited := _edited(pending, connection):
-        rows.insert(connection, edited, AGAIN_AFTER)
     return Receipt(delivery, connection.alias, rows.insert(connection, delivery))
 
 

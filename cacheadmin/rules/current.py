@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -40,6 +41,16 @@ EDITED: Final = "rules"
 """Key among the changes of a transaction that has written rules."""
 
 _lock = threading.Lock()
+
+
+def _forked() -> None:
+    """Leave the lock to the parent's thread that looks."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
 _current: Snapshot | None = None
 _looked_at = float("-inf")
 _failed_at = float("-inf")
