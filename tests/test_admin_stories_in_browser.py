@@ -58,7 +58,7 @@ def test_from_the_login_to_an_entry_that_is_invalidated_and_computed_anew(open_p
     assert page.locator(".cacheadmin-chip").inner_text().strip() == "Live"
     entry = page.url
     page.click("text=Invalidate…")
-    assert page.evaluate("document.activeElement.textContent") == "No, take me back"
+    page.wait_for_function("() => document.activeElement?.textContent === 'No, take me back'")
     page.fill("#id_reason", "the price is wrong")
     page.click("button:has-text('Invalidate 1 entry')")
     page.wait_for_selector(".cacheadmin-message, .messagelist")
