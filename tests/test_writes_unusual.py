@@ -350,6 +350,16 @@ class TestRules:
             use_rules(TENANTS, Rule("users", model="shop.User", tenant="*", targets=["users"]))
         assert names(dropped) == {"tenants", "users"}
 
+    def test_a_rule_made_while_a_statement_runs_alone_hears_of_it(self, use_rules, tenants):
+        use_rules(Rule("branches", model="shop.Branch", tenant="*", targets=["branches"]))
+
+        def take_long(execute, *rest):
+            use_rules(TENANTS)
+            return execute(*rest)
+
+        with connection.execute_wrapper(take_long):
+            assert names(dropped_by(tenants[0].save)) == {"tenants"}
+
     def test_rules_that_were_read_anew_and_are_the_same_widen_nothing(self, use_rules, tenants):
         use_rules(Rule("branches", model="shop.Branch", targets=["branches"]))
         branch = Branch.objects.create(tenant=tenants[0], name="b", city="c")

@@ -1,6 +1,14 @@
 """Invalidations that outlive a crash and an outage: written with the data, delivered after it, retried until done."""
 
-from cacheadmin.outbox.delivery import EMPTIED, after_commit, before_commit, keep, on_delivered, remembered_since
+from cacheadmin.outbox.delivery import (
+    EMPTIED,
+    after_commit,
+    before_commit,
+    keep,
+    on_delivered,
+    reconsider,
+    remembered_since,
+)
 from cacheadmin.outbox.held import holding
 from cacheadmin.outbox.relay import RelayReport, dead, pending, relay_once, reset, retry_dead, wake
 from cacheadmin.outbox.reopening import drain
@@ -21,6 +29,7 @@ __all__ = [
     "keeps_rows",
     "on_delivered",
     "pending",
+    "reconsider",
     "relay_once",
     "remembered_since",
     "reset",

@@ -70,28 +70,17 @@ def gather(pending: Pending, connection: BaseDatabaseWrapper | None = None) -> D
     Raises:  DatabaseError; what else goes wrong, in a field's or a tenancy's code, drops everything.
     """
     try:
-        unforeseen = _unforeseen(pending)
-        if not pending.explicit and not unforeseen and len(pending.changes) == 1:
+        if not pending.explicit and len(pending.changes) == 1:
             [(change, found)] = pending.changes.items()
             if isinstance(change, tuple) and found is not None and len(found) == 1:
                 [row] = found.values()
                 return _of_one_row(change, row)
-        return _gather(pending, unforeseen, connection)
+        return _gather(pending, connection)
     except DatabaseError:
         raise
     except Exception:
         logger.exception("What a transaction has to invalidate is not known; everything is dropped.")
         return Delivery((Target("tenant", tenant=ALL),), source="rule")
-
-
-def _unforeseen(pending: Pending) -> list[Change]:
-    """What was written while other rules were in force than now: those of now may want to know of it."""
-    if not pending.tables:
-        return []
-    now = rules.for_writes()
-    tables = [table for table, then in pending.tables.items() if then is not now and then.rules != now.rules]
-    touched = now.touched_by(None if "" in tables else tables)
-    return [Change(label, event, None, None) for label, event in touched]
 
 
 MOST_KNOWN: Final = 4096
@@ -129,9 +118,9 @@ def _text(names: Iterable[str]) -> str:
     return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
-def _gather(pending: Pending, unforeseen: list[Change], connection: BaseDatabaseWrapper | None) -> Delivery | None:
+def _gather(pending: Pending, connection: BaseDatabaseWrapper | None) -> Delivery | None:
     targets: dict[Target, None] = {}
-    fired = _fired(pending, unforeseen)
+    fired = _fired(pending)
     for rule in fired:
         targets.update(dict.fromkeys(rule.targets))
     names, source = [rule.name for rule in fired], "rule" if fired else ""
@@ -151,8 +140,8 @@ def _gather(pending: Pending, unforeseen: list[Change], connection: BaseDatabase
     return Delivery(tuple(targets), rule_names, source, _text(names), tuple(r.name for r in fired if r.warm))
 
 
-def _fired(pending: Pending, unforeseen: list[Change]) -> tuple[FiredRule, ...]:
-    changes = unforeseen + [
+def _fired(pending: Pending) -> tuple[FiredRule, ...]:
+    changes = [
         Change(key[0], key[1], key[2], None if found is None else tuple(found.values()))
         for key, found in pending.changes.items()
         if isinstance(key, tuple)
@@ -171,6 +160,15 @@ def _edited(pending: Pending, connection: BaseDatabaseWrapper | None) -> Deliver
 
 
 # --- at the end of a transaction ------------------------------------------------------------------------------------
+
+
+def reconsider(pending: Pending) -> None:
+    """Add what was written while other rules were in force than now: those of now may want to know of it."""
+    now = rules.for_writes()
+    tables = [table for table, then in pending.tables.items() if then is not now and then.rules != now.rules]
+    if tables:
+        touched = now.touched_by(None if "" in tables else tables)
+        pending.changes.update({(label, event, None): None for label, event in touched})
 
 
 def before_commit(connection: BaseDatabaseWrapper, pending: Pending) -> Receipt:

@@ -6,7 +6,7 @@ A transaction is *real* unless every block around it is a `TestCase`'s own. Leav
 `TestCase` counts as its commit.
 """
 
-from cacheadmin.transactions.ends import by_hand, install, on_end, settle, uninstall
+from cacheadmin.transactions.ends import by_hand, install, on_end, on_written, settle, uninstall
 from cacheadmin.transactions.state import (
     Pending,
     announced,
@@ -43,6 +43,7 @@ __all__ = [
     "note_query",
     "on_end",
     "on_query",
+    "on_written",
     "pending",
     "replica_watch",
     "settle",

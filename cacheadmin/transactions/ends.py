@@ -40,12 +40,19 @@ _IN_ERROR: Final = 3
 
 _before: Before | None = None
 _after: After | None = None
+_reconsider: Callable[[Pending], None] | None = None
 
 
 def on_end(before: Before | None, after: After | None) -> None:
     """Set who writes the intent before a COMMIT and who delivers after it."""
     global _before, _after
     _before, _after = before, after
+
+
+def on_written(reconsider: Callable[[Pending], None] | None) -> None:
+    """Set who looks once more, before a transaction ends well, at the tables that it has written."""
+    global _reconsider
+    _reconsider = reconsider
 
 
 def settle(connection: BaseDatabaseWrapper, receipt: Any = None) -> None:
@@ -87,6 +94,7 @@ def _commit(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
 def _committing(
     connection: BaseDatabaseWrapper, state: State, commit: Callable[[], Any], rollback: Callable[[], Any]
 ) -> Any:
+    _look_again(state)
     if state.pending and _is_lost(connection):
         state.forget()
     receipt = None
@@ -112,6 +120,11 @@ def _committing(
         if not state.exiting:
             _deliver_committed(state)  # manual mode: nothing comes after the commit
     return result
+
+
+def _look_again(state: State) -> None:
+    if state.pending.tables and _reconsider is not None:
+        _reconsider(state.pending)
 
 
 def _is_lost(connection: BaseDatabaseWrapper) -> bool:
@@ -152,10 +165,11 @@ def _set_autocommit(original: Callable[..., Any], self: BaseDatabaseWrapper, *ar
     finally:
         state.depth -= 1
         note_autocommit(self)
-    if state.pending and not state.exiting and self.autocommit and not self.in_atomic_block:
-        taken = state.pending  # SQLite and MySQL have committed what was open, without a commit of Django's
-        state.forget()
-        _deliver(taken, None)
+    if not state.exiting and self.autocommit and not self.in_atomic_block:
+        _look_again(state)
+        if taken := state.pending:  # SQLite and MySQL have committed what was open, without a commit of Django's
+            state.forget()
+            _deliver(taken, None)
     return result
 
 
@@ -183,6 +197,7 @@ def _exit(original: Callable[..., Any], self: Atomic, exc_type: Any, exc_value: 
         state.exiting -= 1
         _deliver_committed(state)  # normally done by now; not if the connection broke right after its commit
         if connection.in_atomic_block and not in_transaction(connection):
+            _look_again(state)
             taken = state.pending
             state.forget()
             if taken and is_good and not getattr(self, "_from_testcase", False):

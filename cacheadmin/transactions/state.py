@@ -42,7 +42,7 @@ class Pending:
     """Table that was written ("" for any) -> the rules that were in force at the first time; opaque here."""
 
     def __bool__(self) -> bool:
-        return bool(self.changes or self.explicit or self.tables)
+        return bool(self.changes or self.explicit)
 
 
 class State:

@@ -37,6 +37,7 @@ def install() -> None:
         return
     transactions.install()
     transactions.on_end(outbox.before_commit, outbox.after_commit)
+    transactions.on_written(outbox.reconsider)
     invalidation.on_failure(outbox.keep)
     for owner, name, kind in compilers.METHODS:
         original: Callable[..., Any] | None = getattr(owner, name, None)
@@ -71,4 +72,5 @@ def uninstall() -> None:
             setattr(owner, name, value)
     transactions.uninstall()
     transactions.on_end(None, None)
+    transactions.on_written(None)
     invalidation.on_failure(None)

@@ -60,6 +60,8 @@ def hook(original: Callable[..., Any], kind: str) -> Callable[..., Any]:
             del compiler.__dict__[_BUSY]
             if state.pending.has_written:
                 note_table(state.pending, table, snapshot)
+            elif rules.at_hand() is not snapshot:
+                note_late(connection, table, snapshot)
 
     return execute
 
@@ -136,6 +138,15 @@ def note(connection: BaseDatabaseWrapper, found: list[Found], snapshot: Snapshot
 def note_table(pending: Pending, table: str, snapshot: Snapshot) -> None:
     """Note which rules were in force when a table was written: others may be when it is committed."""
     pending.tables.setdefault(table, snapshot)
+
+
+def note_late(connection: BaseDatabaseWrapper, table: str, snapshot: Snapshot) -> None:
+    """Note a statement that ran alone, and maybe for so long that other rules are in force by now."""
+    alone = Pending(tables={table: snapshot})
+    outbox.reconsider(alone)
+    if alone:
+        transactions.pending(connection).changes.update(alone.changes)
+        transactions.settle(connection)
 
 
 def note_edit(connection: BaseDatabaseWrapper, snapshot: Snapshot) -> None:
