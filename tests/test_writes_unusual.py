@@ -252,7 +252,7 @@ class TestStatements:
                 pass
             assert len(dropped) == 1
             tenants[0].save()
-        assert (len(dropped), transactions.any_begun()) == (2, False)
+        assert (len(dropped), transactions.is_open(), transactions.may_fill()) == (2, False, True)
 
     def test_what_is_committed_by_hand_inside_a_block_is_delivered(self, use_rules, tenants):
         use_rules(TENANTS)
