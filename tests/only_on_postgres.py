@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from django.core.cache import caches
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
 from psycopg import IsolationLevel
@@ -340,3 +341,61 @@ class TestTwoRelays:
         first.join(20)
         assert [reports[name].delivered for name in ("first", "second")] == [4, 2]
         assert not Intent.objects.exclude(state="done").exists()
+
+
+class TestStatementsThatPassTheHooks:
+    """They take a snapshot all the same; what is read behind it is stored under no younger stamp."""
+
+    def by_the_driver(self, cursor):
+        return lambda: connection.connection.execute("SELECT 1")
+
+    def in_a_stream_made_before(self, cursor):
+        stream = cursor.stream("SELECT 1")
+        return lambda: list(stream)
+
+    def for_the_health_of_the_connection(self, cursor):
+        def check():
+            connection.health_check_enabled, connection.health_check_done = True, False
+            connection.close_if_health_check_failed()
+            connection.health_check_enabled = False
+
+        return check
+
+    @pytest.mark.parametrize("way", [by_the_driver, in_a_stream_made_before, for_the_health_of_the_connection])
+    @pytest.mark.parametrize("is_followed", [False, True], ids=["alone", "followed by one that is seen"])
+    def test_nothing_is_filled(self, shop, beside, way, is_followed):
+        sql("ALTER ROLE CURRENT_USER SET default_transaction_isolation = 'repeatable read'")
+        connection.close()
+        try:
+            with connection.cursor() as cursor:
+                ask = way(self, cursor)
+                transaction.set_autocommit(False)
+                ask()
+                beside(lambda: Tenant.objects.filter(pk=shop).update(name="newer"))
+                if is_followed:
+                    caches["query"].get(f"tenant:{shop}:names:other")  # the group's stamp is known from here on
+                    Tenant.objects.exists()
+                assert names(shop) == ["a"]
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+            sql("ALTER ROLE CURRENT_USER RESET default_transaction_isolation")
+            connection.close()
+        assert names(shop) == ["newer"]
+
+
+def test_close_that_another_thread_is_refused_ends_nothing(shop, beside):
+    mine = connections["default"]
+
+    def close():
+        with pytest.raises(DatabaseError):
+            mine.close()
+
+    names(shop)
+    with transaction.atomic():
+        Tenant.objects.filter(pk=shop).update(name="newer")
+        asked_at = state.state_of(connection).asked_at
+        beside(close)
+        assert not transactions.may_read()
+        assert state.state_of(connection).asked_at == asked_at is not None
+    assert names(shop) == ["newer"]

@@ -7,10 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.cache import caches
-from django.db import connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 
-from cacheadmin import ABSENT, cache_tenant_query, invalidate_cache, invalidate_tags, invalidate_tenant_cache, memory
+from cacheadmin import (
+    ABSENT,
+    cache_tenant_query,
+    invalidate_cache,
+    invalidate_tags,
+    invalidate_tenant_cache,
+    memory,
+    transactions,
+)
 from cacheadmin.memory import seen
+from cacheadmin.store import Stamp
+from cacheadmin.transactions.state import in_transaction
+from cacheadmin.writes.statements import statement
 from shop.models import Tenant
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -183,6 +194,58 @@ def test_stamp_that_was_known_before_the_transaction_looked_is_used_in_it(name) 
 def test_stamp_before_the_first_statement_is_used_at_once(name) -> None:
     assert site.atomic(lambda: READERS[name](TENANT)) == 1
     assert stored(name) == 1
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_clock_with_few_ticks_tells_no_order(name, beside, monkeypatch) -> None:
+    """What was seen in the same tick in which a snapshot was taken may have been seen after it."""
+    monkeypatch.setattr("time.monotonic", lambda: 5.0)
+
+    def look_back() -> object:
+        site.look()
+        beside(lambda: write(lambda: invalidate_tenant_cache(TENANT)))
+        return READERS[name](TENANT)
+
+    assert site.atomic(look_back) == 1
+    assert stored(name) is ABSENT
+
+
+def test_stamp_that_nobody_can_remember_is_new() -> None:
+    """Other caches return what they were given, and somebody may have given them a list under our name."""
+    odd = Stamp(b"", (bytearray(8), ["epoch"]), b"", is_leased=False)  # type: ignore[arg-type]
+    with transaction.atomic():
+        assert memory.may_keep(odd)
+        site.look()
+        assert not memory.may_keep(odd)
+
+
+def test_block_that_cannot_begin_ends_no_transaction_that_was_begun_by_hand(beside) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            site.look()
+            with pytest.raises(DatabaseError), transaction.atomic():
+                pass
+            site.visible = 1
+            beside(lambda: write(lambda: invalidate_tenant_cache(TENANT)))
+            assert (leased(TENANT), transactions.is_open()) == (1, True)
+        finally:
+            cursor.execute("ROLLBACK")
+            site.visible = None
+    assert (leased(TENANT), transactions.any_begun()) == (2, False)
+
+
+def test_autocommit_ends_what_was_begun_by_hand() -> None:
+    """SQLite's driver commits then, and a transaction that nobody could end any more would hold what waits for it."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+    transaction.set_autocommit(True)
+    assert not in_transaction(connection)
+
+
+def test_snapshot_is_named_however_long_a_comment_goes_before() -> None:
+    assert statement(f"/* {'x' * 300} */ SET TRANSACTION SNAPSHOT '1'").sets_isolation
+    assert not statement("SET statement_timeout = 5 -- isolation").sets_isolation
 
 
 def test_value_read_behind_a_snapshot_is_not_set_after_it(beside) -> None:

@@ -29,7 +29,12 @@ def note_seen(stamp: Stamp) -> float:
 
     Returns: since when it is known to stand (time.monotonic); outside transactions inf: nobody needs to know.
     """
-    return _first_seen(stamp.identity, stamp.epochs, stamp.token) if transactions.is_open() else math.inf
+    if not transactions.is_open():
+        return math.inf
+    try:
+        return _first_seen(stamp.identity, stamp.epochs, stamp.token)
+    except TypeError:  # somebody keeps lists, say, under our names in a cache that takes them
+        return math.inf
 
 
 def may_keep(stamp: Stamp) -> bool:

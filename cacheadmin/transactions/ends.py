@@ -147,14 +147,22 @@ def by_hand(connection: BaseDatabaseWrapper, word: str, run: Callable[[], Any]) 
 
 
 def _rollback(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
-    # In a block Django refuses, and the transaction goes on.
-    return original(self) if self.in_atomic_block else _forget(original, self)
+    result = original(self)  # which Django refuses in a block, and to other threads: then the transaction goes on
+    _forget(self)
+    return result
 
 
-def _forget(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
-    if (state := getattr(self, ATTRIBUTE, None)) is not None:
+def _close(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
+    try:
+        return original(self)
+    finally:
+        if self.connection is None or self.closed_in_transaction:  # not if another thread was refused it
+            _forget(self)
+
+
+def _forget(connection: BaseDatabaseWrapper) -> None:
+    if (state := getattr(connection, ATTRIBUTE, None)) is not None:
         state.forget()
-    return original(self)
 
 
 def _set_autocommit(original: Callable[..., Any], self: BaseDatabaseWrapper, *args: Any, **kwargs: Any) -> Any:
@@ -162,13 +170,19 @@ def _set_autocommit(original: Callable[..., Any], self: BaseDatabaseWrapper, *ar
     state.depth += 1  # SQLite's BEGIN is sent through a cursor
     try:
         result = original(self, *args, **kwargs)
+    except BaseException:
+        if not state.by_hand:  # else that transaction goes on
+            note_autocommit(self)
+        raise
     finally:
         state.depth -= 1
-        note_autocommit(self)
+    note_autocommit(self)
     if not state.exiting and self.autocommit and not self.in_atomic_block:
         _look_again(state)
-        if taken := state.pending:  # SQLite and MySQL have committed what was open, without a commit of Django's
-            state.forget()
+        taken = state.pending
+        if taken or state.by_hand:
+            state.forget()  # SQLite and MySQL have committed what was open, without a commit of Django's
+        if taken:
             _deliver(taken, None)
     return result
 
@@ -207,7 +221,7 @@ def _exit(original: Callable[..., Any], self: Atomic, exc_type: Any, exc_value: 
 _HOOKS: Final = (
     (BaseDatabaseWrapper, "commit", _commit),
     (BaseDatabaseWrapper, "rollback", _rollback),
-    (BaseDatabaseWrapper, "close", _forget),
+    (BaseDatabaseWrapper, "close", _close),
     (BaseDatabaseWrapper, "set_autocommit", _set_autocommit),
     (BaseDatabaseWrapper, "run_and_clear_commit_hooks", _run_and_clear_commit_hooks),
     (Atomic, "__exit__", _exit),

@@ -24,6 +24,9 @@ logger = logging.getLogger("cacheadmin")
 
 T = TypeVar("T")
 
+_IDLE: Final = 0
+"""What the drivers of PostgreSQL call a connection that has sent nothing since its last transaction ended."""
+
 ATTRIBUTE: Final = "_cacheadmin"
 """Of a connection object; it survives `close()`."""
 
@@ -187,23 +190,38 @@ def may_fill(since: float = math.inf) -> bool:
     """
     Whether what this thread reads may be stored under a stamp that is known to stand since then (time.monotonic).
 
-    Its snapshot must not be older than that. False where `may_read` is; in any real transaction that is not READ
-    COMMITTED and whose first statement began before; and after a query to a replica inside `replica_watch`.
+    Its snapshot must be younger than that; if it is not said since when, there must be none yet. False where `may_read`
+    is; in any real transaction that is not READ COMMITTED and whose first statement began before; and after a query to
+    a replica inside `replica_watch`.
     Cost:    a look at an empty set while no thread of the process is in a transaction; on PostgreSQL one SHOW a
              physical connection, the first time it is asked inside one.
     """
     watch = _watch.get()
     if watch is not None and watch.was_asked:
         return False
-    return not _begun or (may_read() and all(_looks_back_to(c) >= since or _is_read_committed(c) for c in _open()))
+    return not _begun or (may_read() and all(_is_younger(c, since) or _is_read_committed(c) for c in _open()))
 
 
-def _looks_back_to(connection: BaseDatabaseWrapper) -> float:
-    """Return a moment that the snapshot of this connection's transaction is no older than; inf if it has none yet."""
+def _is_younger(connection: BaseDatabaseWrapper, since: float) -> bool:
+    """Whether the snapshot of this connection's transaction is surely younger than a moment, or still to be taken."""
     if 0 in _begun:
-        return -math.inf
+        return False
     asked_at = state_of(connection).asked_at
-    return math.inf if asked_at is None else asked_at
+    if asked_at is None:
+        return _is_untouched(connection)
+    return asked_at > since  # not in the same tick: some clocks have few
+
+
+def _is_untouched(connection: BaseDatabaseWrapper) -> bool:
+    """
+    Whether no statement of this transaction passed our hooks, as the driver's own do. Only drivers of PostgreSQL tell.
+
+    Cost:    none, the driver knows.
+    """
+    if connection.vendor != "postgresql":
+        return True
+    info = getattr(connection.connection, "info", None)
+    return info is None or info.transaction_status == _IDLE
 
 
 def _is_read_committed(connection: BaseDatabaseWrapper) -> bool:
@@ -286,7 +304,7 @@ def on_query(queried: Queried) -> None:
 def note_asked(connection: BaseDatabaseWrapper) -> None:
     """Note that a statement begins: if it is the first one, the transaction's snapshot is taken now."""
     if _begun and id(state := state_of(connection)) in _begun and state.asked_at is None:
-        state.asked_at = time.monotonic()
+        state.asked_at = time.monotonic() if _is_untouched(connection) else -math.inf
 
 
 def note_query(connection: BaseDatabaseWrapper) -> None:

@@ -130,6 +130,8 @@ _RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 _CASCADE = re.compile(r"\bcascade\b", re.IGNORECASE)
 _TRUNCATE = re.compile(r"\btruncate\b", re.IGNORECASE)
 _JOIN_OR_SET = re.compile(r"\b(?:join|set)\b", re.IGNORECASE)
+_SETS: Final = frozenset(["set", "begin", "start", "alter", "reset"])
+_ISOLATION = re.compile("isolation|snapshot", re.IGNORECASE)
 _CONTROL: Final = frozenset(["begin", "start", "commit", "end", "rollback", "abort"])
 _NO_CONTROL = re.compile(r"\b(?:to|prepared|slave|replica|group_replication)\b|;\s*\S", re.IGNORECASE)
 _NAMES = re.compile(rf"(?:only\s+)?(?P<name>{_NAME})", re.IGNORECASE)
@@ -162,11 +164,8 @@ def _parse(sql: str) -> Statement:
     blanked = _BLANKED.sub(" ", sql)
     if not word and not blanked.strip("(); \t\r\n"):
         return _NOTHING
-    lowered = sql[:200].casefold()
     returns_rows = _RETURNING.search(sql) is not None
-    sets_isolation = word in ("set", "begin", "start", "alter", "reset") and (
-        "isolation" in lowered or "snapshot" in lowered
-    )
+    sets_isolation = word in _SETS and _ISOLATION.search(blanked) is not None
     if word in _ANY or _ESCAPED_NAME.search(sql):
         return Statement(None)
     if word == "insert" and len(sql) > HEAD and ";" not in sql:
