@@ -56,6 +56,13 @@ SIDEWAYS = """
 }
 """
 
+CUT_OFF = """
+() => [...document.querySelectorAll(".cacheadmin-scroll")]
+  .filter((each) => each.scrollWidth > each.clientWidth + 1)
+  .map((each) => [each.scrollWidth - each.clientWidth, each.innerText.slice(0, 120)])
+"""
+"""Tables of which a part must be scrolled to."""
+
 SPOILT = """
 () => {
   const isShown = (each) => each.checkVisibility() && !each.closest(".cacheadmin-hidden, option, pre, .uplot");
@@ -232,6 +239,7 @@ def test_every_page_is_sound_in_both_themes_and_on_a_phone(tab, live_server):
             tab.set_viewport_size({"width": width, "height": 800})
             assert tab.evaluate(SIDEWAYS) == [0, []], (name, width)
             assert tab.evaluate(SPOILT) == [], (name, width)
+        assert tab.evaluate(CUT_OFF) == [], name  # at the last width, that of a small desk
         tab.evaluate(SETTLED)  # Django's links take a moment to change their colour
         complaints += [] if name == "host" else axe_says(tab, IN_COLOUR)
         assert complaints == [], (name, schemes, complaints)
