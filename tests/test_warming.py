@@ -307,6 +307,11 @@ class TestRun:
 class TestAfterwards:
     """Rules with `warm`. While tests run no thread does it; `run_waiting` is called by hand."""
 
+    @pytest.fixture(autouse=True)
+    def _nothing_waits(self):
+        """What other tests wrote may have left something."""
+        afterwards._waiting.clear()
+
     @pytest.fixture
     def ruby(self):
         tenant = Tenant.objects.create(name="Ruby", slug="ruby")
