@@ -130,18 +130,23 @@ def test_a_run_whose_process_ended_says_so_and_what_to_do(admin) -> None:
         assert "has ended" not in text_of(admin.get(page("run_detail", row.pk)))
 
 
-@pytest.mark.django_db
-def test_a_line_of_activity_names_the_tenant_with_its_id(admin, django_assert_max_num_queries) -> None:
-    ruby, gold = make_shops("Ruby & Co", "Gold & Sons")
-    targets = [Target("group", "sales_today", str(shop.pk), "query") for shop in (ruby, gold)]
-    row = Activity.objects.create(
+def make_line_of(*shops) -> Activity:
+    """Tell that somebody invalidated one group of several tenants."""
+    targets = [Target("group", "sales_today", str(shop.pk), "query") for shop in shops]
+    return Activity.objects.create(
         kind="invalidate",
         source="user",
         who="amira",
-        tenants=[str(ruby.pk), str(gold.pk)],
+        tenants=[str(shop.pk) for shop in shops],
         targets=[target.to_json() for target in targets],
         what=", ".join(map(str, targets)),
     )
+
+
+@pytest.mark.django_db
+def test_a_line_of_activity_names_the_tenant_with_its_id(admin, django_assert_max_num_queries) -> None:
+    ruby, gold = make_shops("Ruby & Co", "Gold & Sons")
+    row = make_line_of(ruby, gold)
     said = f"group sales_today of Ruby & Co ({ruby.pk}) in query, group sales_today of Gold & Sons ({gold.pk}) in query"
     for url in (page("activity_list"), page("console_changelist")):
         with django_assert_max_num_queries(12):
@@ -156,17 +161,9 @@ def test_a_line_of_activity_names_the_tenant_with_its_id(admin, django_assert_ma
 @pytest.mark.django_db
 def test_nobody_reads_the_name_of_another_tenant_in_a_line_of_both() -> None:
     ruby, gold = make_shops("Ruby & Co", "Gold & Sons")
-    targets = [Target("group", "sales_today", str(shop.pk), "query") for shop in (ruby, gold)]
-    Activity.objects.create(
-        kind="invalidate",
-        source="user",
-        who="amira",
-        tenants=[str(ruby.pk), str(gold.pk)],
-        targets=[target.to_json() for target in targets],
-        what=", ".join(map(str, targets)),
-    )
+    row = make_line_of(ruby, gold)
     bound = make_user("ruby", "view_keys", tenant=ruby)
-    for url in (page("activity_list"), page("activity_detail", Activity.objects.get().pk)):
+    for url in (page("activity_list"), page("activity_detail", row.pk)):
         body = bound.get(url).content.decode()
         assert f"Ruby &amp; Co ({ruby.pk})" in body
         assert "Gold &amp; Sons" not in body
