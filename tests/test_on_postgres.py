@@ -25,7 +25,7 @@ FILES = {
     "test_texts": 28,
     "test_dispatch": 10,
     "test_races": 60,
-    "only_on_postgres": 18,
+    "only_on_postgres": 32,
 }
 """Test files that run on PostgreSQL, the last only there, and a few tests fewer than each of them holds."""
 
