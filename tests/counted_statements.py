@@ -23,12 +23,12 @@ def main():
     from django.db import connections
 
     from cacheadmin.models import Intent
-    from cacheadmin.outbox import relay
+    from cacheadmin.outbox import relay, waking
     from faults.models import Row
 
     relay.GATHER_SECONDS = GATHER_SECONDS
     if options:
-        relay._has_thread = lambda connection: False
+        waking.has_thread = lambda connection: False
     tell_statements(type(connections["default"]))
     row, told = Row.objects.create(tenant=1), []
     until_all_are_marked(Intent)

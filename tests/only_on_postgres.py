@@ -13,7 +13,7 @@ from psycopg import IsolationLevel
 
 from cacheadmin import Rule, Target, cache_tenant_query, outbox, transactions
 from cacheadmin.models import Intent
-from cacheadmin.outbox import Delivery, relay, rows
+from cacheadmin.outbox import Delivery, delivery, rows
 from cacheadmin.signals import cache_read
 from cacheadmin.testing import captured_invalidations
 from cacheadmin.transactions import own_sql, state
@@ -306,7 +306,7 @@ class TestTwoRelays:
         target = Target("group", "names", "7")
         ids = [rows.insert(connection, Delivery((target,), name=f"row {n}"), delay=-rows.DUE_AFTER) for n in range(6)]
         is_delivering, may_end, seen, reports = threading.Event(), threading.Event(), {}, {}
-        take, deliver = rows.take, relay.delivery.deliver
+        take, deliver = rows.take, delivery.deliver
 
         def taken(connection, limit):
             found = take(connection, limit)
@@ -326,7 +326,7 @@ class TestTwoRelays:
                 connection.close()
 
         monkeypatch.setattr(rows, "take", taken)
-        monkeypatch.setattr(relay.delivery, "deliver", slow)
+        monkeypatch.setattr(delivery, "deliver", slow)
         first = threading.Thread(target=run, name="first")
         second = threading.Thread(target=run, name="second")
         first.start()

@@ -13,7 +13,7 @@ from cacheadmin import ALL, Target, memory, reclaiming, rules
 from cacheadmin.connections import link
 from cacheadmin.keys import Place
 from cacheadmin.memory import stamps
-from cacheadmin.outbox import delivery, relay, reopening
+from cacheadmin.outbox import delivery, marking, relay, reopening
 
 
 def wake() -> None:
@@ -21,7 +21,7 @@ def wake() -> None:
 
 
 def delivered() -> None:
-    relay.flush("no such database")
+    marking.flush("no such database")
 
 
 def remembered() -> None:
@@ -52,7 +52,7 @@ def look() -> None:
 
 LOCKS: dict[str, tuple[Callable[[], threading.Lock], Callable[[], None]]] = {
     "starting the relay": (lambda: relay._thread._starting, wake),
-    "rows that were delivered": (lambda: relay._lock, delivered),
+    "rows that were delivered": (lambda: marking._lock, delivered),
     "what waits in memory": (lambda: delivery._lock, remembered),
     "who probes": (lambda: reopening._lock, probe),
     "a link": (lambda: link("query")._lock, shut),
@@ -75,9 +75,9 @@ def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have(what: str) -> 
 
 
 def test_a_child_leaves_to_its_parent_what_that_has_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(relay._done, ("default", "[]"), [1])
+    monkeypatch.setitem(marking._done, ("default", "[]"), [1])
     child = os.fork()
     if not child:
-        os._exit(len(relay._done))
+        os._exit(len(marking._done))
     assert os.waitpid(child, 0)[1] == 0
-    assert relay._done == {("default", "[]"): [1]}
+    assert marking._done == {("default", "[]"): [1]}

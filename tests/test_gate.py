@@ -218,7 +218,7 @@ def test_a_server_found_away_while_its_prober_ends_is_probed_again(server, tenan
     def probers() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if thread.name == "cacheadmin-reopen"]
 
-    monkeypatch.setattr(reopening.relay, "wake", wake)
+    monkeypatch.setattr(reopening.waking, "wake", wake)
     monkeypatch.setattr(link("default"), "_siblings", list)  # nobody else has it opened
     link("query")._failed(redis.ConnectionError("on purpose"))
     assert shut_again.wait(10)

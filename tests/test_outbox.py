@@ -13,7 +13,7 @@ from cacheadmin import ALL, Rule, Target, invalidation, outbox, transactions
 from cacheadmin.conf import in_tests
 from cacheadmin.invalidation import Invalidation, request
 from cacheadmin.models import Intent, InvalidationRule
-from cacheadmin.outbox import Delivery, delivery, relay, rows
+from cacheadmin.outbox import Delivery, delivery, passes, relay, rows
 from cacheadmin.transactions import own_sql
 from shop.models import Tenant
 
@@ -312,10 +312,10 @@ class TestRelay:
         monkeypatch.setattr(invalidation, "deliver", burst)
         insert(Target("group", "a", None, "query"))
         reports = []
-        for _ in range(relay.MOST_ATTEMPTS):
+        for _ in range(passes.MOST_ATTEMPTS):
             reports.append(outbox.relay_once())
             Intent.objects.update(due=timezone.now() - dt.timedelta(seconds=1))
-        assert reports[:-1] == [outbox.RelayReport(waiting=1)] * (relay.MOST_ATTEMPTS - 1)
+        assert reports[:-1] == [outbox.RelayReport(waiting=1)] * (passes.MOST_ATTEMPTS - 1)
         assert (reports[-1], states()) == (outbox.RelayReport(dead=1), ["dead"])
         assert not outbox.drain("query", has_changed=True) or outbox.dead() == 1
 
@@ -371,7 +371,7 @@ class TestRelay:
             return has_table(connection, table)
 
         gone = connection.copy(alias="gone")
-        monkeypatch.setattr(relay, "connections", {"gone": gone, "default": connection})
+        monkeypatch.setattr(passes, "connections", {"gone": gone, "default": connection})
         monkeypatch.setattr(rows, "connections", {"gone": gone, "default": connection})
         monkeypatch.setattr(own_sql, "has_table", has)
         insert()
@@ -388,7 +388,7 @@ class TestRelay:
         def burst(*args):
             raise DatabaseError("on purpose")
 
-        monkeypatch.setattr(relay, "_relay_database", burst)
+        monkeypatch.setattr(passes, "_relay_database", burst)
         assert outbox.relay_once() == outbox.RelayReport(waiting=1)
         assert "cannot be relayed" in caplog.text
 
@@ -484,10 +484,10 @@ class TestTheThread:
         self.wait_for(3)
 
     def test_it_survives_an_error(self, thread, monkeypatch, caplog):
-        monkeypatch.setattr(relay, "flush", lambda: 1 / 0)
+        monkeypatch.setattr(relay.marking, "flush", lambda: 1 / 0)
         thread.wake(0.0)
         time.sleep(0.1)
-        monkeypatch.setattr(relay, "flush", lambda: None)
+        monkeypatch.setattr(relay.marking, "flush", lambda: None)
         self.wait_for(1)
         assert "cannot be relayed now" in caplog.text
 
@@ -541,5 +541,5 @@ class TestTheThread:
 
     def test_tests_do_without(self):
         assert in_tests()
-        relay.wake()
+        outbox.wake()
         assert relay._thread._thread is None

@@ -10,7 +10,7 @@ from django.utils import timezone
 from cacheadmin import Rule, Target, invalidation, outbox, rules
 from cacheadmin.invalidation import Invalidation
 from cacheadmin.models import Intent
-from cacheadmin.outbox import held, relay, rows
+from cacheadmin.outbox import held, relay, rows, waking
 from cacheadmin.writes import cursors
 from cacheadmin.writes.statements import statement
 from shop.models import Tenant
@@ -107,7 +107,7 @@ def test_the_relays_thread_holds_it_back(delivered, monkeypatch):
     renewed = []
     monkeypatch.setattr(held, "renew", lambda aliases: renewed.append(list(aliases)) or len(renewed) < 3)
     monkeypatch.setattr(held, "RENEW_SECONDS", 0.02)
-    monkeypatch.setattr(relay, "_has_thread", lambda connection: True)
+    monkeypatch.setattr(waking, "has_thread", lambda connection: True)
     monkeypatch.setattr(relay, "GATHER_SECONDS", 0.01)
     monkeypatch.setattr(relay.Relay, "_relay", classmethod(lambda cls: outbox.RelayReport()))
     thread = relay.Relay()

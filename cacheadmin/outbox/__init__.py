@@ -6,13 +6,15 @@ from cacheadmin.outbox.delivery import (
     before_commit,
     keep,
     on_delivered,
-    reconsider,
     remembered_since,
 )
+from cacheadmin.outbox.gathering import reconsider
 from cacheadmin.outbox.held import holding
-from cacheadmin.outbox.relay import RelayReport, dead, pending, relay_once, reset, retry_dead, wake
+from cacheadmin.outbox.passes import RelayReport, dead, pending, relay_once, reset, retry_dead
+from cacheadmin.outbox.relay import leave
 from cacheadmin.outbox.reopening import drain
 from cacheadmin.outbox.rows import Delivery, Waiting, databases, keeps_rows
+from cacheadmin.outbox.waking import wake
 
 __all__ = [
     "EMPTIED",
@@ -27,6 +29,7 @@ __all__ = [
     "holding",
     "keep",
     "keeps_rows",
+    "leave",
     "on_delivered",
     "pending",
     "reconsider",

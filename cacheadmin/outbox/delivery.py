@@ -1,4 +1,4 @@
-"""From what a transaction changed to one delivery: an intent row before its COMMIT, Redis right after it."""
+"""What is done at the end of a transaction: an intent row before its COMMIT, Redis right after it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import logging
 import os
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,9 +20,8 @@ from cacheadmin.conf import config
 from cacheadmin.exceptions import InvalidRule
 from cacheadmin.invalidation import Invalidation
 from cacheadmin.models import Intent
-from cacheadmin.outbox import rows
+from cacheadmin.outbox import gathering, marking, rows, waking
 from cacheadmin.outbox.rows import Delivery
-from cacheadmin.rules import Change, Event, FiredRule
 from cacheadmin.stats import Mark, recorder
 from cacheadmin.targets import ALL, Target
 from cacheadmin.transactions import Pending, is_alone, own_sql
@@ -32,8 +30,6 @@ logger = logging.getLogger("cacheadmin")
 
 AGAIN_AFTER: Final = dt.timedelta(seconds=2)
 """When the targets of an edited rule are dropped once more: until then others may have written under the old rules."""
-
-LONGEST_NAME: Final = 200
 
 EMPTIED: Final = "outbox"
 """Key among the changes of a transaction that has written our own table by raw SQL: after `flush` it stays empty."""
@@ -60,128 +56,17 @@ class Receipt:
     """Whether the row was written before the statement, and only foresees what it does."""
 
 
-# --- gathering ------------------------------------------------------------------------------------------------------
-
-
-def gather(pending: Pending, connection: BaseDatabaseWrapper | None = None) -> Delivery | None:
-    """
-    Return all that a transaction asks for as one delivery; None if it asks for nothing.
-
-    Raises:  DatabaseError; what else goes wrong, in a field's or a tenancy's code, drops everything.
-    """
-    try:
-        if not pending.explicit and len(pending.changes) == 1:
-            [(change, found)] = pending.changes.items()
-            if isinstance(change, tuple) and found is not None and len(found) == 1:
-                [row] = found.values()
-                return _of_one_row(change, row)
-        return _gather(pending, connection)
-    except DatabaseError:
-        raise
-    except Exception:
-        logger.exception("What a transaction has to invalidate is not known; everything is dropped.")
-        return Delivery((Target("tenant", tenant=ALL),), source="rule")
-
-
-MOST_KNOWN: Final = 4096
-
-_PLAIN: Final = frozenset({int, str, uuid.UUID, type(None)})
-"""Types of which equal values are the same value, written the same way."""
-
-
-def _of_one_row(change: tuple[str, Event, frozenset[str] | None], row: Mapping[str, Any]) -> Delivery | None:
-    """Return what one row's write asks for: remembered as long as the rules are, for it is the same each time."""
-    snapshot = rules.for_writes()
-    if not _PLAIN.issuperset(map(type, row.values())):
-        return _by_rules(rules.targets_for((Change(*change, (row,)),), snapshot))
-    known: dict[Any, Delivery | None] = snapshot.memo.setdefault(("deliveries",), {})
-    key = (change, *row.items())
-    try:
-        return known[key]
-    except KeyError:
-        if len(known) >= MOST_KNOWN:
-            known.clear()
-        found = known[key] = _by_rules(rules.targets_for((Change(*change, (row,)),), snapshot))
-        return found
-
-
-def _by_rules(fired: Sequence[FiredRule]) -> Delivery | None:
-    if not fired:
-        return None
-    targets = dict.fromkeys(target for rule in fired for target in rule.targets)
-    names = tuple(dict.fromkeys(rule.name for rule in fired))
-    return Delivery(tuple(targets), names, "rule", _text(names), tuple(rule.name for rule in fired if rule.warm))
-
-
-def _text(names: Iterable[str]) -> str:
-    text = ", ".join(dict.fromkeys(filter(None, names)))
-    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
-
-
-def _gather(pending: Pending, connection: BaseDatabaseWrapper | None) -> Delivery | None:
-    targets: dict[Target, None] = {}
-    fired = _fired(pending)
-    for rule in fired:
-        targets.update(dict.fromkeys(rule.targets))
-    names, source = [rule.name for rule in fired], "rule" if fired else ""
-    edited = _edited(pending, connection)
-    if edited:
-        targets.update(dict.fromkeys(edited.targets))
-        names, source = [*names, *edited.rules], "rule"
-    for (who, name), asked in pending.explicit.items():
-        targets.update(asked)
-        names.append(name)
-        # Rules trust the list of tenants and look for no plain keys; who invalidates by hand must get no less for that.
-        if not source or any(target.kind != "key" for target in asked):
-            source = who
-    if not targets:
-        return None
-    rule_names = tuple(dict.fromkeys([*(r.name for r in fired), *(edited.rules if edited else ())]))
-    return Delivery(tuple(targets), rule_names, source, _text(names), tuple(r.name for r in fired if r.warm))
-
-
-def _fired(pending: Pending) -> tuple[FiredRule, ...]:
-    changes = [
-        Change(key[0], key[1], key[2], None if found is None else tuple(found.values()))
-        for key, found in pending.changes.items()
-        if isinstance(key, tuple)
-    ]
-    return rules.targets_for(changes, rules.for_writes()) if changes else ()
-
-
-def _edited(pending: Pending, connection: BaseDatabaseWrapper | None) -> Delivery | None:
-    """What rules that are new or changed can drop: writes may have been missed before they were known."""
-    if rules.EDITED not in pending.changes:
-        return None
-    found = rules.edited(pending.changes[rules.EDITED], connection)
-    if not found:
-        return None
-    return Delivery(tuple(rules.targets_of_rules(found, ALL)), tuple(c.rule.name for c in found), "rule")
-
-
-# --- at the end of a transaction ------------------------------------------------------------------------------------
-
-
-def reconsider(pending: Pending) -> None:
-    """Add what was written while other rules were in force than now: those of now may want to know of it."""
-    now = rules.for_writes()
-    tables = [table for table, then in pending.tables.items() if then is not now and then.rules != now.rules]
-    if tables:
-        touched = now.touched_by(None if "" in tables else tables)
-        pending.changes.update({(label, event, None): None for label, event in touched})
-
-
 def before_commit(connection: BaseDatabaseWrapper, pending: Pending) -> Receipt:
     """
     Write what has to be invalidated beside the data, in the same transaction.
 
     Raises:  DatabaseError, like any statement before a COMMIT; the transaction is rolled back then.
     """
-    delivery = gather(pending, connection)
+    delivery = gathering.gather(pending, connection)
     if delivery is None or EMPTIED in pending.changes:
         return Receipt(delivery)
     if rules.EDITED in pending.changes and rows.keeps_rows(connection, ("durable", "on_failure")):
-        edited = _edited(pending, connection)
+        edited = gathering.edited(pending, connection)
         if edited is not None:
             rows.insert(connection, edited, AGAIN_AFTER)
     if not rows.keeps_rows(connection):
@@ -208,21 +93,21 @@ def after_commit(pending: Pending, receipt: Receipt | None) -> None:
     if rules.EDITED in pending.changes:
         rules.forget()
         _mark(pending.changes[rules.EDITED])
-    delivery = gather(pending) if receipt is None or receipt.is_held else receipt.delivery
+    delivery = gathering.gather(pending) if receipt is None or receipt.is_held else receipt.delivery
     if rules.EDITED in pending.changes:
-        wake(AGAIN_AFTER.total_seconds())
+        waking.wake(AGAIN_AFTER.total_seconds())
     if delivery is None:
         return
     result = deliver(delivery)
     is_done = result is not None and result.is_done
     if receipt is not None and receipt.row and is_done:
-        delivered(receipt.alias, receipt.row, result.identities if result is not None else {})
+        marking.delivered(receipt.alias, receipt.row, result.identities if result is not None else {})
     elif not is_done:
         if receipt is None or not receipt.row or receipt.delivery != delivery:
             remember(delivery)  # of what a held row has foreseen the rules may have changed meanwhile
         if receipt is not None and receipt.is_held:
             rows.change(connections[receipt.alias], [receipt.row], {"due": timezone.now()})
-        wake()
+        waking.wake()
 
 
 def _mark(before: rules.Snapshot) -> None:
@@ -302,7 +187,7 @@ def remember(delivery: Delivery) -> bool:
     Returns: True; nothing is dropped while the process lives.
     """
     if config().outbox != "off" and _kept_in_a_row(delivery):
-        wake()
+        waking.wake()
         return True
     with _lock:
         for target in delivery.targets:
@@ -311,7 +196,7 @@ def remember(delivery: Delivery) -> bool:
             oldest = min(_remembered.values())
             _remembered.clear()
             _remembered[Target("tenant", tenant=ALL)] = oldest
-    wake()
+    waking.wake()
     return True
 
 
@@ -351,27 +236,3 @@ def forget_remembered(targets: tuple[Target, ...] | None = None) -> None:
     with _lock:
         for target in tuple(_remembered) if targets is None else targets:
             _remembered.pop(target, None)
-
-
-# --- to the relay, which stands below -------------------------------------------------------------------------------
-
-_wake: Callable[[float], None] | None = None
-_delivered: Callable[[str, int, dict[str, str]], None] | None = None
-
-
-def set_relay(wake: Callable[[float], None], delivered: Callable[[str, int, dict[str, str]], None]) -> None:
-    """Set who is woken when something waits, and who marks rows done."""
-    global _wake, _delivered
-    _wake, _delivered = wake, delivered
-
-
-def wake(in_seconds: float = 0.0) -> None:
-    """Let the relay look after what waits."""
-    if _wake is not None:
-        _wake(in_seconds)
-
-
-def delivered(alias: str, row: int, identities: dict[str, str]) -> None:
-    """Note that a row was delivered."""
-    if _delivered is not None:
-        _delivered(alias, row, identities)

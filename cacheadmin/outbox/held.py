@@ -19,7 +19,7 @@ from django.db import DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from cacheadmin.outbox import delivery, rows
+from cacheadmin.outbox import gathering, rows, waking
 from cacheadmin.outbox.delivery import Receipt
 from cacheadmin.transactions import Pending
 
@@ -53,7 +53,7 @@ def holding(connection: BaseDatabaseWrapper, foreseen: Pending) -> Iterator[Rece
     not even known whether the statement writes.
     Cost:    one statement, uncounted, and one more in 5 s while it runs, by the relay's thread.
     """
-    told = delivery.gather(foreseen, connection)
+    told = gathering.gather(foreseen, connection)
     if told is None:
         yield None
         return
@@ -66,11 +66,11 @@ def holding(connection: BaseDatabaseWrapper, foreseen: Pending) -> Iterator[Rece
     row = (receipt.alias, receipt.row)
     with _lock:
         _rows.add(row)
-    delivery.wake(RENEW_SECONDS)
+    waking.wake(RENEW_SECONDS)
     try:
         yield receipt
     except BaseException:
-        delivery.wake(HOLD.total_seconds())  # it may go on at the server, so the row stays
+        waking.wake(HOLD.total_seconds())  # it may go on at the server, so the row stays
         raise
     finally:
         with _lock:

@@ -17,7 +17,7 @@ from django.db import connections
 from cacheadmin import transactions
 from cacheadmin.conf import in_tests
 from cacheadmin.connections import Gated, half_a_pause, on_reopen
-from cacheadmin.outbox import delivery, relay, rows
+from cacheadmin.outbox import delivery, rows, waking
 from cacheadmin.outbox.rows import Delivery
 from cacheadmin.targets import Target
 
@@ -85,7 +85,7 @@ def _reopen(link: Gated, in_seconds: float) -> None:
             if not link.is_away:
                 break  # it answers, but the database does not: whoever reads next tries again
             time.sleep(half_a_pause())
-        relay.wake(at_once=True)  # it marks the rows now, not when its pause has ended
+        waking.wake(at_once=True)  # it marks the rows now, not when its pause has ended
     except Exception:
         logger.exception("The cache server of alias %r cannot be trusted again yet.", link.alias)
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from cacheadmin import cache_tenant_query, transactions
-from cacheadmin.outbox import relay
+from cacheadmin.outbox import waking
 from cacheadmin.store import store
 from cacheadmin.transactions import ends
 from faults import Asked, Outcome
@@ -198,7 +198,7 @@ def early_invalidate(asked: Asked) -> Outcome:
     """Walk `count` times."""
     outcome, chance = Outcome(), random.Random(asked.seed)
     # SQLite refuses a transaction that has read, and writes after somebody else did: done rows are marked in between.
-    relay._has_thread = lambda connection: False
+    waking.has_thread = lambda connection: False
     with ThreadPoolExecutor(1) as other:
         look_before_commits(chance, lambda: walk)
         for _ in range(asked.count):

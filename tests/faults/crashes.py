@@ -15,7 +15,7 @@ from django.db import connection, connections, transaction
 
 from cacheadmin import cache_tenant_query, outbox, transactions
 from cacheadmin.models import Intent
-from cacheadmin.outbox import relay, rows
+from cacheadmin.outbox import relay, rows, waking
 from cacheadmin.store.redis import RedisStore
 from cacheadmin.transactions import ends
 from faults import Asked, Outcome
@@ -182,7 +182,7 @@ def wait_for(pid: int, meanwhile: Callable[[], object] = lambda: time.sleep(0.00
 
 def prepare() -> None:
     """Make the rows; nobody delivers in the background, so that what is seen is what the scenario did."""
-    relay._has_thread = lambda connection: False
+    waking.has_thread = lambda connection: False
     relay._thread.wake = lambda in_seconds, **_: None
     make_rows()
 

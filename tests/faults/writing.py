@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import connection, connections, transaction
 
 from cacheadmin import cache_tenant_query
-from cacheadmin.outbox import relay
+from cacheadmin.outbox import waking
 from faults import Asked, Outcome
 from faults.kinds import KINDS, World
 from faults.models import Making, Mark, Special, Thing
@@ -169,7 +169,7 @@ def writes(asked: Asked) -> Outcome:
     """Write `count` times."""
     outcome, chance = Outcome(), random.Random(asked.seed)
     # SQLite refuses a transaction that has read, and writes after somebody else did: done rows are marked in between.
-    relay._has_thread = lambda connection: False
+    waking.has_thread = lambda connection: False
     add_a_database()
     worlds: dict[str, World] = {}
     kinds = iter(())
