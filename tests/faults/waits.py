@@ -49,14 +49,15 @@ class Sleeper:
     def __init__(self) -> None:
         self._is_over = threading.Event()
         self._late: list[tuple[float, float]] = []
-        self._thread = threading.Thread(target=self._run)
 
-    def _run(self) -> None:
+    def _run(self, woken: float) -> None:
+        # From one waking to the next: what comes between two naps is as late as what comes within one.
         while not self._is_over.is_set():
-            due = time.monotonic() + self.NAP_SECONDS
+            due = woken + self.NAP_SECONDS
             time.sleep(self.NAP_SECONDS)
-            if (now := time.monotonic()) - due > self.LATE_SECONDS:
-                self._late.append((due, now))
+            woken = time.monotonic()
+            if woken - due > self.LATE_SECONDS:
+                self._late.append((due, woken))
 
     def longest_ms(self) -> float:
         """Return the longest while in which nobody could run."""
@@ -67,6 +68,7 @@ class Sleeper:
         return 1000 * sum(max(0.0, min(until, ended) - max(since, begun)) for since, until in self._late)
 
     def __enter__(self) -> Sleeper:
+        self._thread = threading.Thread(target=self._run, args=(time.monotonic(),))
         self._thread.start()
         return self
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cacheadmin import outbox, transactions
 from cacheadmin.memory import seen
-from cacheadmin.outbox import delivery, held, rows
+from cacheadmin.outbox import delivery, gathering, held, rows
 from cacheadmin.store import redis as redis_store
 from cacheadmin.store.redis import RedisStore
 from cacheadmin.transactions import ends, state
@@ -84,7 +84,7 @@ def intent_with_its_write() -> None:
     """The intent is written when the data is committed, in a transaction of its own."""
 
     def nothing_yet(connection: Any, pending: Any) -> Any:
-        return connection, delivery.gather(pending, connection)
+        return connection, gathering.gather(pending, connection)
 
     def then_the_intent(pending: Any, receipt: Any) -> None:
         if receipt is None or receipt[1] is None:
