@@ -8,6 +8,7 @@ that started it. Nothing here knows Django or cacheadmin.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -20,8 +21,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-START_SECONDS = 10
-STOP_SECONDS = 5
+START_SECONDS = 30
+STOP_SECONDS = 10
 SOCKET_PATH_BYTES = 100
 """The kernel takes 108 bytes (Linux) or 104 (macOS) for the path of a unix socket, the closing zero included."""
 
@@ -43,6 +44,13 @@ code=$?
 kill -KILL "$guard"
 exit "$code"
 """
+
+FIRST_PORT = 20_000
+PORTS_A_PROCESS = 100
+BLOCKS = 120
+"""Ports up to 32,000: Linux gives those from 32,768 on to whoever asks for any, other systems still higher ones."""
+
+_turns = itertools.count()
 
 _watched: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
 """The shells of all servers that this process has started."""
@@ -115,7 +123,7 @@ class Server:
         attempts = 5 if port is None else 1
         try:
             for attempt in range(1, attempts + 1):
-                address = _free_port() if port is None else port if isinstance(port, int) else Path(port).absolute()
+                address = free_port() if port is None else port if isinstance(port, int) else Path(port).absolute()
                 process, pid = _launch(binary, directory, address, args)
                 server = cls(process, pid, directory, address, owns_directory=owns_directory)
                 try:
@@ -228,10 +236,20 @@ def server_from_environment(**options: object) -> Iterator[str]:
         yield server.url
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """
+    Return a port of 127.0.0.1 that is free, and stays so: nobody is given it by chance before somebody listens there.
+
+    Each process goes through a range of its own, so that a server may also be away from its port for a while.
+    Raises: ServerError.
+    """
+    first = FIRST_PORT + os.getpid() % BLOCKS * PORTS_A_PROCESS
+    for turn in itertools.islice(_turns, PORTS_A_PROCESS):
+        port = first + turn % PORTS_A_PROCESS
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ServerError(f"No port of 127.0.0.1 from {first} to {first + PORTS_A_PROCESS - 1} is free.")
 
 
 def _launch(

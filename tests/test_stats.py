@@ -27,6 +27,7 @@ from cacheadmin.models import InvalidationRule
 from cacheadmin.stats import EVENTS, EVERY_TENANT, INDEX, OTHER, Delta, layout, recorder, recording, rollups, sending
 from cacheadmin.stats.counts import MISS_REASONS, REFUSE_REASONS, RESULTS, SOURCES
 from cacheadmin.stats.history import DroppedLine, Reader
+from server import free_port
 
 NOW = 1_795_000_200
 """The beginning of a minute and of ten minutes: 2026-11-18 11:10:00 UTC."""
@@ -466,15 +467,6 @@ def test_counts_wait_while_redis_is_away_and_arrive_once_in_their_own_minutes(fr
         [found] = ask(("groups", range(NOW, NOW + 180, 60), 60))
         again.stop()
     assert [names["default", "sales"] for names in found.values()] == [numbers(bypassed=1)] * 3
-
-
-def free_port():
-    """A free port, so that a second server can come back at the same address."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_a_batch_whose_answer_was_lost_is_added_once(clock, monkeypatch):

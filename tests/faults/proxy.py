@@ -10,6 +10,7 @@ from typing import Any, Literal
 from django.conf import settings
 
 from faults import site
+from server import free_port
 
 Mode = Literal["open", "refused", "black-holed", "hung"]
 CHUNK = 65536
@@ -42,8 +43,8 @@ class Proxy:
         self._is_open.set()
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._listener = self._listen(0)
-        self.port: int = self._listener.getsockname()[1]
+        self.port = free_port()
+        self._listener = self._listen(self.port)
 
     def set(self, mode: Mode) -> None:
         """Break the wire, or mend it."""

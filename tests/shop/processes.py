@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
+import server
+
 GRACE_SECONDS = 2
 
 # A shell leads a session that holds the process and all its children. A second shell waits for the end of a pipe whose
@@ -65,12 +67,14 @@ class Child:
 
 def free_port(first):
     """Return the first port from `first` on that nobody listens on at 127.0.0.1; any free one for 0."""
-    for port in range(first, first + 100) if first else (0,):
+    if not first:
+        return server.free_port()
+    for port in range(first, first + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
-                return probe.getsockname()[1]
+                return port
     raise SystemExit(f"Ports {first} to {first + 99} of 127.0.0.1 are taken. Free one, or choose with --port.")
 
 
