@@ -17,15 +17,17 @@ from django.utils import timezone, translation
 
 from cacheadmin import Target, outbox
 from cacheadmin import overview as counters
-from cacheadmin.admin.charts import Chart, Line, Sheet
-from cacheadmin.admin.series import begun, memory, named
+from cacheadmin.admin.charts import Chart, Line, Moment, Sheet
+from cacheadmin.admin.marks import LONGEST, named
+from cacheadmin.admin.series import begun, memory
 from cacheadmin.admin.views import overview as page_module
 from cacheadmin.connections import Link, forget_links, link
 from cacheadmin.doctor import registry as doctor_registry
 from cacheadmin.functions import registry
 from cacheadmin.models import Intent
 from cacheadmin.overview import Cause, Note, Series
-from cacheadmin.stats import Mark, recorder, rollups
+from cacheadmin.overview.drops import Drop
+from cacheadmin.stats import EVERY_TENANT, Mark, recorder, rollups
 from shop.models import Tenant, User
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("within_a_minute")]
@@ -222,14 +224,17 @@ def test_a_histogram_has_no_percent() -> None:
 
 
 def test_at_most_six_marks_carry_their_names_the_newest() -> None:
-    sheet = Sheet([0], [], [(float(i), f"deploy {i}") for i in range(9)])
+    sheet = Sheet([0], [], [Moment(float(i), f"deploy {i}", "") for i in range(9)])
     assert [mark["text"] for mark in sheet.to_json()["marks"]][:4] == ["", "", "", "deploy 3"]
     assert sheet.more_marks == 3
 
 
 def test_the_time_a_server_was_away_is_a_gap_with_its_reason() -> None:
     marks = [Mark("away", "query", 100.0), Mark("deploy", "7", 120.0), Mark("back", "query", 160.0)]
-    assert named(marks, 500.0) == ([(120.0, "deploy 7")], [(100.0, 160.0, "Redis away")])
+    assert named(marks, 500.0) == (
+        [Moment(120.0, "deploy 7", "deploy 7")],
+        [(100.0, 160.0, "Redis away")],
+    )
     assert named(marks[:1], 500.0)[1] == [(100.0, 500.0, "Redis away")]
 
 
@@ -370,12 +375,40 @@ def test_what_waits_in_the_database_and_in_this_process_is_counted_with_its_age(
     assert "4 min" in words
 
 
-def test_a_mark_on_a_chart_is_short_and_shows_no_digest() -> None:
-    digest = "query (suppliers, ~SWsBiksGyvtraSY_MmCMnw)"
-    many = "default, template, api, query (" + ", ".join(f"rule {i}" for i in range(9)) + ")"
-    moments, _gaps = named([Mark("drop", digest, 1.0), Mark("clear", "~a", 2.0), Mark("drop", many, 3.0)], 9.0)
-    assert [text for _at, text in moments] == [
-        "all dropped: query (suppliers, several rules)",
-        "clear ~a",
-        "all dropped: default, template, api, query (rule 0, rule 1…",
+def test_a_mark_on_a_chart_is_short_and_its_figures_tell_all(db) -> None:
+    """A digest that stands for many names is shown nowhere."""
+    digest = "~SWsBiksGyvtraSY_MmCMnw"
+    ruby = str(Tenant.objects.create(name="Ruby & Co", slug="ruby").pk)
+    many = (("rule", ", ".join(f"rule {i}" for i in range(9))), ("rule", digest), ("code", ""))
+    aliases = ("default", "template", "api", "query")
+    marks = [
+        Drop("drop", "query", 1.0, ruby, ("query",), (ruby,), (("rule", "suppliers"), ("rule", digest))),
+        Mark("clear", "query", 2.0, EVERY_TENANT),
+        Mark("clear", "query", 3.0, ruby),
+        Mark("clear", "api", 3.1, ruby),
+        Mark("clear", "query", 99.0, ruby),
+        Mark("rule", "stock, sales", 100.0),
+        Mark("deploy", "0123456789abcdef0123456789abcdef01234567", 101.0),
+        Drop("drop", ", ".join(aliases), 102.0, EVERY_TENANT, aliases, (EVERY_TENANT, ruby), many),
     ]
+    moments, _gaps = named(marks, 200.0)
+    assert [(moment.text, moment.told) for moment in moments] == [
+        ("Ruby & Co dropped", "Ruby & Co dropped: query by suppliers, several rules"),
+        ("query cleared", "query cleared"),
+        ("Ruby & Co invalidated", "Ruby & Co invalidated: query, api"),
+        ("Ruby & Co invalidated", "Ruby & Co invalidated: query"),
+        ("2 rules edited", "2 rules edited: stock, sales"),
+        ("deploy 0123456789abcdef0123…", "deploy 0123456789abcdef0123456789abcdef01234567"),
+        (
+            "4 aliases dropped",
+            "4 aliases dropped: default, template, api, query by rule 0, rule 1, rule 2 and 8 more",
+        ),
+    ]
+    assert max(len(moment.text) for moment in moments) <= LONGEST
+
+
+def test_the_full_text_of_a_mark_stands_with_the_figures(admin, counted) -> None:
+    recorder.mark(Mark("deploy", "0123456789abcdef0123456789abcdef01234567", time.time()))
+    assert recorder.flush()
+    told = admin.get(URL).content.decode().partition('data-cacheadmin-part="told-ratio"')[2].partition("</div>")[0]
+    assert "<td>deploy 0123456789abcdef0123456789abcdef01234567</td>" in told

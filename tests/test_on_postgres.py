@@ -25,6 +25,7 @@ FILES = {
     "test_texts": 28,
     "test_dispatch": 10,
     "test_races": 60,
+    "test_admin_unmigrated": 12,
     "only_on_postgres": 32,
 }
 """Test files that run on PostgreSQL, the last only there, and a few tests fewer than each of them holds."""
@@ -38,7 +39,7 @@ ELSEWHERE = "not patient_writer_of_sqlite and not eight_processes"
     [
         ["test_writes", "test_writes_unusual"],
         ["test_transactions", "test_outbox", "test_outbox_held", "test_texts", "test_dispatch", "test_races"],
-        ["only_on_postgres"],
+        ["only_on_postgres", "test_admin_unmigrated"],
     ],
     ids=["writes", "transactions", "what only it has"],
 )

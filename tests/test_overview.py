@@ -8,9 +8,10 @@ from django.conf import settings
 from django.test import override_settings
 
 from cacheadmin.admin.charts import Sheet
-from cacheadmin.admin.series import named
+from cacheadmin.admin.marks import named
 from cacheadmin.connections import link
 from cacheadmin.overview import RANGES, group_rows, overview, stats_report, tenant_rows
+from cacheadmin.overview.drops import Drop
 from cacheadmin.overview.figures import figure, figures, hit_ratio, percentile_ms
 from cacheadmin.overview.notes import fell_at
 from cacheadmin.stats import EVERY_TENANT, INDEX, OTHER, Mark, recorder, recording, rollups
@@ -280,15 +281,20 @@ def test_what_rules_and_code_drop_of_a_whole_tenant_is_marked_once_where_it_bega
             recorder.invalidated("api", None, "tenant", "code", "")
         recorder.invalidated("query", "3", "group inventory_list", "rule", "item")
     drops = [mark for mark in overview().marks if mark.kind == "drop"]
-    assert [(mark.text, NOW - mark.at) for mark in drops] == [
-        ("query, api (branch moved, code)", pytest.approx(100 * MINUTE, abs=MINUTE)),
-        ("api (code)", pytest.approx(5 * MINUTE, abs=MINUTE)),
+    assert [(mark.text, mark.by, NOW - mark.at) for mark in drops] == [
+        ("query, api", (("rule", "branch moved"), ("code", "")), pytest.approx(100 * MINUTE, abs=MINUTE)),
+        ("api", (("code", ""),), pytest.approx(5 * MINUTE, abs=MINUTE)),
     ]
-    assert [mark.text for mark in overview(alias="api").marks] == ["api (code)"] * 2
-    assert [mark.text for mark in overview(tenants=["3"]).marks] == ["query (branch moved)"]
+    assert [len(mark.tenants) for mark in drops] == [41, 1]
+    assert [mark.text for mark in overview(alias="api").marks] == ["api"] * 2
+    assert [(mark.text, mark.tenants) for mark in overview(tenants=["3"]).marks] == [("query", ("3",))]
     assert [mark.kind for mark in overview(tenants=["41"]).marks] == []
     moments, _ = named(overview().marks, NOW)
-    assert [text for _, text in moments] == ["all dropped: query, api (branch moved, code)", "all dropped: api (code)"]
+    assert [moment.text for moment in moments] == ["41 tenants dropped", "Shared data dropped"]
+    assert [moment.told for moment in moments] == [
+        "41 tenants dropped: query, api by branch moved, code",
+        "Shared data dropped: api by code",
+    ]
 
 
 def test_an_alias_that_code_drops_is_marked_for_everybody_and_the_marks_are_few(clock):
@@ -300,16 +306,16 @@ def test_an_alias_that_code_drops_is_marked_for_everybody_and_the_marks_are_few(
     marks = overview().marks
     assert {mark.tenant for mark in marks} == {EVERY_TENANT, "3"}
     assert len(marks) <= 2 * 12
-    assert [mark.text for mark in overview(tenants=["9"]).marks][:1] == ["query, default (nightly, relay)"]
+    assert [mark.text for mark in overview(tenants=["9"]).marks][:1] == ["query, default"]
     quarter = overview(RANGES["15m"]).marks
     assert len(quarter) == 2 * 2  # each of the two times, for all and for one
 
 
 def test_what_happens_by_itself_takes_no_names_from_deeds():
-    marks = [Mark("drop", f"query (rule {at})", at) for at in range(20)]
+    marks = [Drop("drop", f"alias-{at}", at, EVERY_TENANT, (f"alias-{at}",), (EVERY_TENANT,)) for at in range(20)]
     moments, _ = named([Mark("deploy", "2026.11.3", 0.0), *marks], NOW)
     shown = [mark["text"] for mark in Sheet([], [], moments).to_json()["marks"] if mark["text"]]
-    assert shown == ["deploy 2026.11.3", "all dropped: query (rule 18)", "all dropped: query (rule 19)"]
+    assert shown == ["deploy 2026.11.3", "alias-18 dropped", "alias-19 dropped"]
     assert Sheet([], [], moments).more_marks == 18
 
 

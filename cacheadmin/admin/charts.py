@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from django.utils import timezone
@@ -16,6 +16,8 @@ from cacheadmin.admin import formats
 Style = Literal["line", "dash", "area", "stack", "bars"]
 Values = Sequence[float | None]
 """One number a step; None is a gap."""
+Gap = tuple[float, float, str]
+"""From, to, and why nothing is known of the time between."""
 
 NAMED_MARKS: Final = 6
 ROWS: Final = 180
@@ -89,10 +91,7 @@ class Chart:
             yield self._time(self.times[i]), [self.say(line.values[i], line) for line in self.lines]
 
     def _time(self, at: float) -> str:
-        local = formats.moment(float(at))
-        assert local is not None
-        is_long = len(self.times) > 1 and self.times[-1] - self.times[0] > 24 * 3600
-        return f"{date_format(local, 'j M')} {local:%H:%M}" if is_long else f"{local:%H:%M}"
+        return _time(at, self.times)
 
     @property
     def said(self) -> str:
@@ -140,15 +139,24 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment with a line across the charts."""
+
+    at: float
+    text: str
+    """A few words to stand beside the line; empty for a line without a name."""
+    told: str
+    """The same in full, for the table of figures and on hover."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sheet:
     """The charts of one page, over the same times."""
 
     times: Sequence[int]
     charts: Sequence[Chart]
-    marks: Sequence[tuple[float, str]] = ()
-    """Moments and their names."""
-    gaps: Sequence[tuple[float, float, str]] = field(default=())
-    """From, to, and why nothing is known of the time between."""
+    marks: Sequence[Moment] = ()
+    gaps: Sequence[Gap] = ()
 
     @property
     def by_name(self) -> dict[str, Chart]:
@@ -161,9 +169,14 @@ class Sheet:
         return len(self.marks) - len(self._named)
 
     @property
+    def told_marks(self) -> list[tuple[str, str]]:
+        """Time and full text of each mark, newest first."""
+        return [(_time(mark.at, self.times), mark.told) for mark in reversed(self.marks)]
+
+    @property
     def _named(self) -> set[int]:
         """The places of the marks that show their names: of those that have one, the newest."""
-        return {*[i for i, (_, text) in enumerate(self.marks) if text][-NAMED_MARKS:]}
+        return {*[i for i, mark in enumerate(self.marks) if mark.text][-NAMED_MARKS:]}
 
     def to_json(self) -> dict[str, Any]:
         """Return what the page's script reads."""
@@ -171,10 +184,21 @@ class Sheet:
         return {
             "times": list(self.times),
             "zone": timezone.get_current_timezone_name(),
-            "marks": [{"at": at, "text": text if i in named else ""} for i, (at, text) in enumerate(self.marks)],
+            "marks": [
+                {"at": mark.at, "text": mark.text if i in named else "", "told": mark.told}
+                for i, mark in enumerate(self.marks)
+            ],
             "gaps": [{"from": start, "to": end, "text": text} for start, end, text in self.gaps],
             "charts": {chart.name: chart.to_json() for chart in self.charts},
         }
+
+
+def _time(at: float, times: Sequence[int]) -> str:
+    """Return the time of day; with its date where the times span more than a day."""
+    local = formats.moment(float(at))
+    assert local is not None
+    is_long = len(times) > 1 and times[-1] - times[0] > 24 * 3600
+    return f"{date_format(local, 'j M')} {local:%H:%M}" if is_long else f"{local:%H:%M}"
 
 
 def _latest(values: Values) -> float | None:

@@ -12,6 +12,7 @@ from cacheadmin.models import Console
 
 from .access import NAMES
 from .pages import Page
+from .unmigrated import migrated
 from .views import (
     activity,
     clear,
@@ -72,7 +73,11 @@ class ConsoleAdmin(_ModelAdmin):
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         """Return every page, each behind the admin site's own login."""
         guard = self.admin_site.admin_view
-        return [path(route, guard(page.as_view(console=self)), name=name) for route, page, name in PAGES]
+        urls: list[URLPattern | URLResolver] = []
+        for route, page, name in PAGES:
+            view = migrated(page.as_view(console=self), self, page.tab, is_data=route.startswith("data/"))
+            urls.append(path(route, guard(view), name=name))
+        return urls
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Show the app in the index to those who have any permission of the console."""

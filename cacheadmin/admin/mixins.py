@@ -32,6 +32,7 @@ from cacheadmin.targets import Target
 from . import host, ids, rule_preview
 from .access import Access, access_of
 from .pages import Crumb, frame, url_to
+from .unmigrated import migrated
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
@@ -107,10 +108,10 @@ class CacheInvalidationMixin(ConsoleButtons):
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
         """Add the panel, and the way to the confirm page."""
         guard, info = self.admin_site.admin_view, self._info
-        panel, button = guard(require_safe(self.cached_data_view)), guard(require_safe(self.invalidate_caches_view))
+        panel, button = require_safe(self.cached_data_view), require_safe(self.invalidate_caches_view)
         own = [
-            path("<path:object_id>/cached-data/", panel, name=f"{info}_cached_data"),
-            path("<path:object_id>/invalidate-caches/", button, name=f"{info}_invalidate"),
+            path("<path:object_id>/cached-data/", guard(migrated(panel, self, "")), name=f"{info}_cached_data"),
+            path("<path:object_id>/invalidate-caches/", guard(migrated(button, self, "")), name=f"{info}_invalidate"),
         ]
         return [*own, *super().get_urls()]
 

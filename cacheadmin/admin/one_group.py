@@ -9,7 +9,8 @@ from typing import Final
 from django.utils.translation import gettext as _
 
 from cacheadmin.admin.charts import Chart, Line, Sheet
-from cacheadmin.admin.series import begun, named, percents, results
+from cacheadmin.admin.marks import named
+from cacheadmin.admin.series import begun, percents, results
 from cacheadmin.overview import Advised, Range
 from cacheadmin.overview.advised import ask_facts
 from cacheadmin.overview.drops import with_drops

@@ -128,7 +128,9 @@ def _tabs(request: HttpRequest, site: AdminSite, current: str) -> list[Tab]:
     return found
 
 
-def frame(request: HttpRequest, site: AdminSite, *, tab: str, crumbs: Sequence[Crumb] = ()) -> dict[str, Any]:
+def frame(
+    request: HttpRequest, site: AdminSite, *, tab: str, crumbs: Sequence[Crumb] = (), with_notes: bool = True
+) -> dict[str, Any]:
     """
     Return the context that `cacheadmin/base.html` and its includes need: tabs, find box, breadcrumbs, access, notes.
 
@@ -147,7 +149,7 @@ def frame(request: HttpRequest, site: AdminSite, *, tab: str, crumbs: Sequence[C
             *(Crumb(visible(crumb.label), crumb.url) for crumb in crumbs),
         ],
         "breadcrumbs_are_list": django.VERSION >= (6, 1),
-        "standing_notes": standing_notes(access),
+        "standing_notes": standing_notes(access) if with_notes else [],
     }
 
 

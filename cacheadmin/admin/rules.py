@@ -29,8 +29,11 @@ from .pages import Crumb, Note, url_to
 from .rule_deletion import Deletion
 from .rule_form import RuleForm, completions, known_rules, model_label, sentence_of
 from .rule_resource import rule_of
+from .unmigrated import migrated
 
 HISTORY = 100
+
+FOR_SCRIPTS = ("cacheadmin_invalidationrule_preview", "cacheadmin_invalidationrule_choices")
 
 
 @admin.register(InvalidationRule)
@@ -61,7 +64,8 @@ class InvalidationRuleAdmin(Deletion, rule_transfer.Transfer):
         known = require_http_methods(["GET", "HEAD", "POST"])
         for url in urls:
             if isinstance(url, URLPattern):
-                url.callback = known(url.callback)
+                is_data = url.name in FOR_SCRIPTS
+                url.callback = known(migrated(url.callback, self, "rules", is_data=is_data))
         return urls
 
     # --- the list -------------------------------------------------------------------------------------------------

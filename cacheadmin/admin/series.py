@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, Final
@@ -12,8 +11,8 @@ from django.utils.translation import ngettext
 
 from cacheadmin.admin import formats, naming
 from cacheadmin.admin.charts import Chart, Line, Sheet
+from cacheadmin.admin.marks import named
 from cacheadmin.overview import Overview, Series
-from cacheadmin.stats import Mark
 
 SMALL: Final = ("latency", "memory", "invalidations")
 """Charts that stand below the table."""
@@ -22,9 +21,6 @@ _SCALES: Final = (1 << 30, 1 << 20, 1 << 10)
 
 
 LEAST_POINTS: Final = 16
-
-NAMED_DROPS: Final = 2
-"""Marks with names for what rules and code dropped, at most."""
 
 
 def begun(found: Series) -> Series:
@@ -105,41 +101,3 @@ def invalidations(series: Series) -> Chart:
 def percents(ratios: Sequence[float | None]) -> list[float | None]:
     """Return ratios as percent; gaps stay gaps."""
     return [None if ratio is None else ratio * 100 for ratio in ratios]
-
-
-_DIGEST: Final = re.compile(r"~[\w-]{16,}")
-"""What the counters keep in the place of many names."""
-
-LONGEST: Final = 48
-"""Characters of a name on a chart."""
-
-
-def _fitting(text: str) -> str:
-    said = _DIGEST.sub(_("several rules"), text)
-    return said if len(said) <= LONGEST else f"{said[: LONGEST - 1].rstrip(' ,(')}…"
-
-
-def named(marks: Sequence[Mark], now: float) -> tuple[list[tuple[float, str]], list[tuple[float, float, str]]]:
-    """Return the moments to name, and the times in which a server was away."""
-    texts = {
-        "deploy": _("deploy %(text)s"),
-        "clear": _("clear %(text)s"),
-        "drop": _("all dropped: %(text)s"),
-        "rule": _("rule %(text)s"),
-        "server": _("other server"),
-    }
-    # What happens by itself may happen often, and is not to take the names from deeds.
-    unnamed = [mark for mark in marks if mark.kind == "drop"][:-NAMED_DROPS]
-    moments = [
-        (mark.at, "" if mark in unnamed else texts[mark.kind] % {"text": _fitting(mark.text)})
-        for mark in marks
-        if mark.kind in texts
-    ]
-    gaps = []
-    for mark in marks:
-        if mark.kind == "away":
-            back = (
-                other.at for other in marks if other.kind == "back" and other.text == mark.text and other.at > mark.at
-            )
-            gaps.append((mark.at, next(back, now), _("Redis away")))
-    return moments, gaps

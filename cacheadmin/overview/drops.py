@@ -20,8 +20,15 @@ PAUSE: Final = 5 * MINUTE
 MOST: Final = 12
 """Marks of one kind in a range, at most: the pause is at least this part of it."""
 
-NAMES: Final = 2
-"""Rules that a mark names."""
+
+@dataclass(frozen=True, slots=True)
+class Drop(Mark):
+    """The mark of a run of them: `text` names the aliases, `tenant` is the first that was hit."""
+
+    aliases: tuple[str, ...] = ()
+    tenants: tuple[str | None, ...] = ()
+    by: tuple[tuple[str, str], ...] = ()
+    """Who did it: pairs of source and name; the name of several rules together is theirs with commas between."""
 
 
 @dataclass(slots=True)
@@ -32,19 +39,18 @@ class _Run:
     last: int
     tenants: dict[str | None, None] = field(default_factory=dict)
     aliases: dict[str, None] = field(default_factory=dict)
-    names: dict[str, None] = field(default_factory=dict)
+    by: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def add(self, line: DroppedLine) -> None:
         """Take one more."""
         self.last = line.at
-        self.tenants[line.tenant] = self.aliases[line.alias] = self.names[line.name or line.source] = None
+        self.tenants[line.tenant] = self.aliases[line.alias] = self.by[line.source, line.name] = None
 
     @property
-    def mark(self) -> Mark:
+    def mark(self) -> Drop:
         """The mark at its beginning."""
-        names = [*self.names]
-        by = ", ".join(names[:NAMES]) + (" …" if len(names) > NAMES else "")
-        return Mark("drop", f"{', '.join(self.aliases)} ({by})", self.first, next(iter(self.tenants)))
+        aliases, tenants = tuple(self.aliases), tuple(self.tenants)
+        return Drop("drop", ", ".join(aliases), self.first, tenants[0], aliases, tenants, tuple(self.by))
 
 
 def with_drops(

@@ -115,7 +115,29 @@ function cut(ctx, text, room) {
   if (ctx.measureText(text).width <= room) return text;
   let end = text.length;
   while (end > 0 && ctx.measureText(`${text.slice(0, end)}…`).width > room) end -= 1;
-  return `${text.slice(0, end)}…`;
+  return end > 2 ? `${text.slice(0, end)}…` : "";
+}
+
+const ROWS = [0.46, 0.57, 0.68, 0.79]; // where names may stand: below most ratios, above the histogram
+
+/** Where a mark's name stands, beside its line and clear of those before it; without a text where there is no room. */
+function place(ctx, text, x, { left, width }, taken) {
+  const gap = 4 * devicePixelRatio;
+  const fits = (room) => {
+    const shown = cut(ctx, text, room - gap);
+    return { shown, wide: ctx.measureText(shown).width, isWhole: shown === text };
+  };
+  const sides = [[fits(left + width - x), 1], [fits(x - left), -1]].sort(([a], [b]) => b.isWhole - a.isWhole || b.wide - a.wide);
+  for (const row of ROWS) {
+    for (const [{ shown, wide }, way] of sides) {
+      const from = way > 0 ? x : x - wide - 2 * gap;
+      const to = from + wide + 2 * gap;
+      if (!shown || taken.some((box) => box.row === row && box.from < to && from < box.to)) continue;
+      taken.push({ row, from, to });
+      return { shown, row, at: from + gap };
+    }
+  }
+  return { shown: "" };
 }
 
 /** Deploys and clears as dashed verticals, the reasons of gaps in words; names stand on the first chart only. */
@@ -124,38 +146,54 @@ function annotate(u, plot, font) {
   const { left, top, width, height } = u.bbox;
   const ratio = devicePixelRatio;
   const isNamed = plot.hasAttribute("data-cacheadmin-names");
+  const say = (text, x, y) => { // on a ground of its own, for lines run through it
+    ctx.strokeText(text, x, y);
+    ctx.fillText(text, x, y);
+  };
+  const shown = page.marks.map((mark) => ({ ...mark, x: u.valToPos(mark.at, "x", true) }))
+    .filter(({ x }) => x >= left && x <= left + width);
   ctx.save();
   ctx.font = font.replace("11px", `${11 * ratio}px`);
   ctx.fillStyle = ctx.strokeStyle = theme("--body-quiet-color", "#666");
   ctx.lineWidth = ratio;
   ctx.setLineDash([3 * ratio, 3 * ratio]);
-  page.marks.forEach(({ at, text }, i) => {
-    const x = u.valToPos(at, "x", true);
-    if (x < left || x > left + width) return;
+  shown.forEach(({ x }) => {
     ctx.beginPath();
     ctx.moveTo(x, top);
     ctx.lineTo(x, top + height);
     ctx.stroke();
-    if (!isNamed || !text) return;
-    const isLeft = ctx.measureText(text).width < left + width - x - 4 * ratio || x - left < width / 2;
-    const room = (isLeft ? left + width - x : x - left) - 4 * ratio;
-    ctx.textAlign = isLeft ? "left" : "right";
-    ctx.fillText(cut(ctx, text, room), x + (isLeft ? 4 : -4) * ratio, top + height * (0.46 + 0.11 * (i % 3)));
   });
-  page.gaps.forEach(({ from, to, text }) => {
-    if (!isNamed) return;
-    const half = ctx.measureText(text).width / 2;
-    const middle = (u.valToPos(from, "x", true) + u.valToPos(to, "x", true)) / 2;
-    ctx.textAlign = "center";
-    ctx.fillText(text, Math.min(Math.max(middle, left + half), left + width - half), top + height * 0.36);
-  });
+  ctx.setLineDash([]);
+  ctx.strokeStyle = theme("--body-bg", "#fff");
+  ctx.lineWidth = 3 * ratio;
+  ctx.lineJoin = "round";
+  ctx.textAlign = "left";
+  const taken = [];
+  if (isNamed) {
+    shown.filter(({ text }) => text).reverse().forEach(({ text, x }) => { // the newest first
+      const found = place(ctx, text, x, u.bbox, taken);
+      if (found.shown) say(found.shown, found.at, top + height * found.row);
+    });
+    page.gaps.forEach(({ from, to, text }) => {
+      const wide = ctx.measureText(text).width;
+      const middle = (u.valToPos(from, "x", true) + u.valToPos(to, "x", true)) / 2;
+      say(text, Math.min(Math.max(middle - wide / 2, left), left + width - wide), top + height * 0.36);
+    });
+  }
   ctx.restore();
+}
+
+/** What the marks under the pointer say in full. */
+function tell(u) {
+  const near = page.marks.filter(({ at }) => Math.abs(u.valToPos(at, "x") - u.cursor.left) < 5);
+  u.over.title = near.map(({ told }) => told).join("\n");
 }
 
 /** One cursor over all charts: where one of them is pointed at, the others' follows and the legends say the values. */
 let isFollowing = false;
 function follow(u) {
   if (isFollowing || !drawn.some(({ chart }) => chart === u)) return;
+  tell(u);
   point(u.cursor.left < 0 ? null : u.cursor.idx, u);
 }
 

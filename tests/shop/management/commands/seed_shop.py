@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.db.models import Q
 
+from cacheadmin.stats import recorder
 from shop.models import Tenant, User
 from shop.seed import seed
 
@@ -41,6 +42,7 @@ class Command(BaseCommand):
             return
         started = time.perf_counter()
         counts = fill(scale=scale, random_seed=seed)
+        recorder.reset()  # the charts are not to begin with rules that fired for what is only now made
         self.stdout.write(
             f"Created {counts.tenants} shops, {counts.items} items, {counts.sales} sales and {counts.rates} gold rates "
             f"in {time.perf_counter() - started:.1f} s."
