@@ -438,7 +438,7 @@ def test_outer_alias_is_left_alone_while_an_inner_one_is_away(fresh_server, redi
     away = fresh_server()
     ours = {"BACKEND": "cacheadmin.backends.RedisCache"}
     settings = {"query": ours | {"LOCATION": away.url}, "default": ours | {"LOCATION": redis_server.url}}
-    with override_settings(CACHES=settings, CACHEADMIN={"TIMEOUT_MS": 200}):
+    with override_settings(CACHES=settings, CACHEADMIN={}):
         reset()
         caches["default"].set("tenant:1:g:x", 1)
         away.stop()
@@ -629,7 +629,7 @@ def away(fresh_server):
     server = fresh_server()
     settings = {"default": {"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": server.url}}
     server.stop()
-    with override_settings(CACHES=settings, CACHEADMIN={"TIMEOUT_MS": 200}):
+    with override_settings(CACHES=settings, CACHEADMIN={}):
         reset()
         yield
     reset()
