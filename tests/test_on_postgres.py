@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 FILES = {
     "test_writes": 250,
-    "test_writes_unusual": 40,
+    "test_writes_unusual": 60,
     "test_transactions": 25,
     "test_outbox": 25,
     "test_outbox_held": 12,
@@ -27,6 +27,7 @@ FILES = {
     "test_races": 60,
     "test_admin_unmigrated": 12,
     "only_on_postgres": 32,
+    "only_on_postgres_by_hand": 30,
 }
 """Test files that run on PostgreSQL, the last only there, and a few tests fewer than each of them holds."""
 
@@ -39,7 +40,7 @@ ELSEWHERE = "not patient_writer_of_sqlite and not eight_processes"
     [
         ["test_writes", "test_writes_unusual"],
         ["test_transactions", "test_outbox", "test_outbox_held", "test_texts", "test_dispatch", "test_races"],
-        ["only_on_postgres", "test_admin_unmigrated"],
+        ["only_on_postgres", "only_on_postgres_by_hand", "test_admin_unmigrated"],
     ],
     ids=["writes", "transactions", "what only it has"],
 )

@@ -44,6 +44,11 @@ def sql(text):
         cursor.execute(text)
 
 
+def script(text):
+    with connection.cursor() as cursor:
+        (cursor.execute if ON_POSTGRES else cursor.executescript)(text)
+
+
 class TestRows:
     """What is known of the rows that a write touched."""
 
@@ -275,6 +280,41 @@ class TestStatements:
             assert not transactions.may_read()
         assert len(dropped) == 1
 
+    def test_a_transaction_that_several_statements_begin_is_one(self, use_rules, tenants):
+        use_rules(TENANTS)
+        Intent.objects.all().delete()
+        with captured_invalidations() as dropped:
+            script("BEGIN; UPDATE shop_tenant SET currency = 'EUR'")
+            assert (dropped, transactions.is_open(), transactions.may_read()) == ([], True, False)
+            assert not transactions.may_fill()
+            sql("COMMIT")
+            assert (len(dropped), transactions.is_open(), transactions.may_fill()) == (1, False, True)
+            script("BEGIN; UPDATE shop_tenant SET currency = 'USD'")
+            sql("ROLLBACK")
+            assert (len(dropped), transactions.is_open(), transactions.may_fill()) == (1, False, True)
+            script("BEGIN; SELECT 1; COMMIT")
+            assert (len(dropped), transactions.is_open(), transactions.may_fill()) == (1, False, True)
+
+    def test_a_transaction_that_several_statements_end_is_over(self, use_rules, tenants):
+        use_rules(TENANTS)
+        Intent.objects.all().delete()
+        with captured_invalidations() as dropped:
+            sql("BEGIN")
+            tenants[0].save()
+            script("SELECT 1; COMMIT; BEGIN; SELECT 1" if ON_POSTGRES else "SELECT 1; BEGIN; SELECT 1")
+            assert (len(dropped), Intent.objects.count(), transactions.is_open()) == (1, 1, True)
+            sql("COMMIT")
+            assert len(dropped) == 2, "nobody knows which of the two had written"
+
+    @pytest.mark.skipif(ON_POSTGRES, reason="only SQLite's driver commits before a script")
+    def test_a_script_commits_what_was_open(self, use_rules, tenants):
+        use_rules(TENANTS)
+        with captured_invalidations() as dropped:
+            sql("BEGIN")
+            tenants[0].save()
+            script("SELECT 1")
+        assert (len(dropped), transactions.is_open(), transactions.may_read()) == (1, False, True)
+
     @pytest.mark.skipif(not ON_POSTGRES, reason="PostgreSQL gives the whole transaction up")
     def test_a_commit_that_postgresql_turns_into_a_rollback_stays_quiet(self, use_rules, tenants):
         use_rules(TENANTS)
@@ -313,12 +353,47 @@ class TestStatements:
             ("ROLLBACK WORK", "rollback"),
             ("ROLLBACK TO SAVEPOINT a", ""),
             ("COMMIT PREPARED 'a'", ""),
-            ("BEGIN; UPDATE a SET b = 1; COMMIT", ""),
             ("SELECT 1", ""),
         ],
     )
     def test_the_text_tells_what_begins_and_ends_a_transaction(self, text, control):
+        told = statement(text)
+        assert (told.control, told.is_several) == (control, False)
+
+    @pytest.mark.parametrize(
+        ("text", "control"),
+        [
+            ("BEGIN; UPDATE a SET b = 1; COMMIT", "commit"),
+            ("SELECT 1; COMMIT; /* anew */ start  transaction", "start"),
+            ("CALL a(); ROLLBACK", "rollback"),
+            ("UPDATE a SET b = 'C:\\'; COMMIT; SELECT ''", "commit"),
+            ("SELECT 1; SELECT 2", ""),
+            ("BEGIN; -- and no more", "begin"),
+            ("SAVEPOINT a; ROLLBACK TO a", ""),
+        ],
+    )
+    def test_the_text_tells_which_of_several_statements_ends_or_begins_one(self, text, control):
         assert statement(text).control == control
+
+    @pytest.mark.parametrize(
+        ("text", "may_set"),
+        [
+            ("SELECT set_config('default_transaction_isolation', %s, false)", True),
+            ("SELECT set_config(%s, %s, false)", True),
+            ("SELECT Set_Config (setting_name => %s)", True),
+            ("SELECT set_config('app.tenant', %s, true)", False),
+            ("SELECT set_config('search_path', 'a', true), set_config('TRANSACTION_ISOLATION', 'b', true)", True),
+            ("UPDATE pg_catalog.pg_settings SET setting = %s", True),
+            ("SELECT 1; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", True),
+            ("RESET ALL", True),
+            ("discard all", True),
+            ("RESET search_path", False),
+            ("RESET default_transaction_isolation", True),
+            ("UPDATE a SET isolation = 1", False),
+        ],
+    )
+    def test_the_text_tells_whether_the_level_of_isolation_may_be_another(self, text, may_set):
+        assert statement(text).sets_isolation is may_set
 
     def test_what_begins_with_no_word_is_read_all_the_same(self):
         assert statement("# by hand\nUPDATE a SET b = 1").tables == {"a"}

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from cacheadmin.outbox import gathering, rows, waking
 from cacheadmin.outbox.delivery import Receipt
-from cacheadmin.transactions import Pending
+from cacheadmin.transactions import Pending, is_alone
 
 logger = logging.getLogger("cacheadmin")
 
@@ -72,6 +72,9 @@ def holding(connection: BaseDatabaseWrapper, foreseen: Pending) -> Iterator[Rece
     except BaseException:
         waking.wake(HOLD.total_seconds())  # it may go on at the server, so the row stays
         raise
+    else:
+        if not is_alone(connection):
+            waking.wake(HOLD.total_seconds())  # it has begun a transaction, whose end has a row of its own
     finally:
         with _lock:
             _rows.discard(row)

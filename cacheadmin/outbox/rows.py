@@ -89,8 +89,8 @@ def _prepared(connection: BaseDatabaseWrapper, values: dict[str, Any]) -> tuple[
     return columns, params
 
 
-_inserts: dict[tuple[str, str], tuple[str, list[Any]]] = {}
-"""(database alias, vendor) -> the statement and the values that every new row has."""
+_inserts: dict[tuple[str, str, str], tuple[str, list[Any]]] = {}
+"""(database alias, vendor, our table there) -> the statement and the values that every new row has."""
 
 
 def insert(connection: BaseDatabaseWrapper, delivery: Delivery, delay: dt.timedelta = DUE_AFTER) -> int:
@@ -99,9 +99,10 @@ def insert(connection: BaseDatabaseWrapper, delivery: Delivery, delay: dt.timede
     _, own = _prepared(connection, {"created": now, "due": now + delay})
     written = _payload if len(delivery.targets) <= MOST_KEPT else _payload.__wrapped__
     own.append(written(connection.alias, delivery))
-    known = _inserts.get((connection.alias, connection.vendor))
+    table = own_sql.name_of(connection, TABLE)
+    known = _inserts.get((connection.alias, connection.vendor, table))
     if known is None:
-        known = _inserts[connection.alias, connection.vendor] = _statement(connection)
+        known = _inserts[connection.alias, connection.vendor, table] = _statement(connection, table)
     sql, common = known
     if sql.endswith("RETURNING id"):
         return int(own_sql.fetch(connection, sql, [*own, *common])[0][0])
@@ -118,13 +119,13 @@ def _payload(alias: str, delivery: Delivery) -> Any:
     return _prepared(connections[alias], {"payload": delivery.to_json()})[1][0]
 
 
-def _statement(connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+def _statement(connection: BaseDatabaseWrapper, table: str) -> tuple[str, list[Any]]:
     state = Intent.State.PENDING
     names, common = _prepared(connection, {"state": state, "attempts": 0, "error": "", "delivered_to": {}})
     quote = connection.ops.quote_name
     columns = ", ".join([*map(quote, ("created", "due", "payload")), *names])
     places = ", ".join(["%s"] * (3 + len(common)))
-    sql = f"INSERT INTO {quote(TABLE)} ({columns}) VALUES ({places})"  # noqa: S608
+    sql = f"INSERT INTO {table} ({columns}) VALUES ({places})"  # noqa: S608
     if connection.features.can_return_columns_from_insert and connection.vendor != "oracle":
         sql += " RETURNING id"
     return sql, common
@@ -133,12 +134,12 @@ def _statement(connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
 def change(connection: BaseDatabaseWrapper, ids: Sequence[int], values: dict[str, Any]) -> int:
     """Set some columns of some rows and return how many there were. Cost: one statement a 500 rows, uncounted."""
     columns, params = _prepared(connection, values)
-    quote, changed = connection.ops.quote_name, 0
+    quote, table, changed = connection.ops.quote_name, own_sql.name_of(connection, TABLE), 0
     assignments = ", ".join(f"{column} = %s" for column in columns)
     for start in range(0, len(ids), 500):
         part = list(ids[start : start + 500])
         where = f"{quote('id')} IN ({', '.join(['%s'] * len(part))})"
-        changed += own_sql.run(connection, f"UPDATE {quote(TABLE)} SET {assignments} WHERE {where}", [*params, *part])  # noqa: S608
+        changed += own_sql.run(connection, f"UPDATE {table} SET {assignments} WHERE {where}", [*params, *part])  # noqa: S608
     return changed
 
 
@@ -150,9 +151,9 @@ def mark_done(connection: BaseDatabaseWrapper, ids: Sequence[int], identities: d
 
 def dead(connection: BaseDatabaseWrapper) -> int:
     """Return how many rows were given up. Cost: one query, uncounted."""
-    quote = connection.ops.quote_name
+    table = own_sql.name_of(connection, TABLE)
     names, params = _prepared(connection, {"state": Intent.State.DEAD})
-    return int(own_sql.fetch(connection, f"SELECT COUNT(*) FROM {quote(TABLE)} WHERE {names[0]} = %s", params)[0][0])  # noqa: S608
+    return int(own_sql.fetch(connection, f"SELECT COUNT(*) FROM {table} WHERE {names[0]} = %s", params)[0][0])  # noqa: S608
 
 
 def revive(connection: BaseDatabaseWrapper) -> int:
@@ -161,15 +162,15 @@ def revive(connection: BaseDatabaseWrapper) -> int:
     columns, params = _prepared(connection, again)
     where, state = _prepared(connection, {"state": Intent.State.DEAD})
     assignments = ", ".join(f"{column} = %s" for column in columns)
-    sql = f"UPDATE {connection.ops.quote_name(TABLE)} SET {assignments} WHERE {where[0]} = %s"  # noqa: S608
+    sql = f"UPDATE {own_sql.name_of(connection, TABLE)} SET {assignments} WHERE {where[0]} = %s"  # noqa: S608
     return own_sql.run(connection, sql, [*params, *state])
 
 
 def prune(connection: BaseDatabaseWrapper) -> int:
     """Delete rows that have been done for long enough and return how many."""
-    quote, state = connection.ops.quote_name, Intent.State.DONE
+    table, state = own_sql.name_of(connection, TABLE), Intent.State.DONE
     where, params = _prepared(connection, {"state": state, "due": timezone.now() - KEEP})
-    sql = f"DELETE FROM {quote(TABLE)} WHERE {where[0]} = %s AND {where[1]} < %s"  # noqa: S608
+    sql = f"DELETE FROM {table} WHERE {where[0]} = %s AND {where[1]} < %s"  # noqa: S608
     return own_sql.run(connection, sql, params)
 
 
@@ -184,13 +185,12 @@ class Waiting:
 
 def overdue(connection: BaseDatabaseWrapper) -> Waiting:
     """Return what waits in one database and is not its writer's any more. Cost: one query, uncounted."""
-    quote = connection.ops.quote_name
-    now = timezone.now()
+    created, table, now = connection.ops.quote_name("created"), own_sql.name_of(connection, TABLE), timezone.now()
     names, params = _prepared(connection, {"state": Intent.State.PENDING, "due": now})
-    sql = f"SELECT COUNT(*), MIN({quote('created')}) FROM {quote(TABLE)} WHERE {names[0]} = %s AND {names[1]} <= %s"  # noqa: S608
+    sql = f"SELECT COUNT(*), MIN({created}) FROM {table} WHERE {names[0]} = %s AND {names[1]} <= %s"  # noqa: S608
     [(count, oldest)] = own_sql.fetch(connection, sql, params)
-    created = _datetime(connection, oldest)
-    return Waiting(int(count), max(0.0, (now - created).total_seconds()) if created else 0.0)
+    since = _datetime(connection, oldest)
+    return Waiting(int(count), max(0.0, (now - since).total_seconds()) if since else 0.0)
 
 
 def _datetime(connection: BaseDatabaseWrapper, value: Any) -> dt.datetime | None:
@@ -207,12 +207,12 @@ def take(connection: BaseDatabaseWrapper, limit: int) -> list[tuple[int, int, An
     The least tried come first, of these the oldest: many rows that wait for a server must not keep others from theirs.
     Inside a transaction the rows are locked, and those of other relays left out, where the database can do that.
     """
-    quote, now = connection.ops.quote_name, timezone.now()
+    quote, table, now = connection.ops.quote_name, own_sql.name_of(connection, TABLE), timezone.now()
     names, params = _prepared(connection, {"state": Intent.State.PENDING, "due": now})
     _, late = _prepared(connection, {"due": now + CLOCK_SLACK})
     columns = ", ".join(map(quote, ("id", "attempts", "payload")))
     sql = (
-        f"SELECT {columns} FROM {quote(TABLE)} WHERE {names[0]} = %s AND ({names[1]} <= %s OR {names[1]} > %s) "  # noqa: S608
+        f"SELECT {columns} FROM {table} WHERE {names[0]} = %s AND ({names[1]} <= %s OR {names[1]} > %s) "  # noqa: S608
         f"ORDER BY {quote('attempts')}, {quote('id')} LIMIT {int(limit)}"
     )
     if connection.in_atomic_block and connection.features.has_select_for_update_skip_locked:
@@ -227,14 +227,14 @@ def unseen(connection: BaseDatabaseWrapper, *, with_done: bool) -> list[Any]:
 
     Cost:    one query, uncounted.
     """
-    quote = connection.ops.quote_name
+    payload, table = connection.ops.quote_name("payload"), own_sql.name_of(connection, TABLE)
     names, params = _prepared(connection, {"state": Intent.State.PENDING})
-    sql = f"SELECT {quote('payload')} FROM {quote(TABLE)} WHERE {names[0]} = %s"  # noqa: S608
+    sql = f"SELECT {payload} FROM {table} WHERE {names[0]} = %s"  # noqa: S608
     if with_done:
         (_, due), since = _prepared(connection, {"state": Intent.State.DONE, "due": timezone.now() - KEEP})
         sql += f" OR ({names[0]} = %s AND {due} > %s)"
         params = [*params, *since]
-    return [payload for (payload,) in own_sql.fetch(connection, sql, params)]
+    return [found for (found,) in own_sql.fetch(connection, sql, params)]
 
 
 def read(payload: Any) -> Delivery:

@@ -20,6 +20,7 @@ from django.apps import apps
 from django.db import connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
+from django.db.models.constants import OnConflict
 from django.utils.module_loading import module_has_submodule
 
 from cacheadmin import transactions
@@ -205,7 +206,7 @@ def _version(connection: BaseDatabaseWrapper) -> int | None:
     table = _table("RuleVersion")._meta.db_table
     if connection.needs_rollback or not own_sql.has_table(connection, table):
         return None
-    rows = own_sql.fetch(connection, f"SELECT version FROM {connection.ops.quote_name(table)} WHERE id = 1")  # noqa: S608
+    rows = own_sql.fetch(connection, f"SELECT version FROM {own_sql.name_of(connection, table)} WHERE id = 1")  # noqa: S608
     return int(rows[0][0]) if rows else 0
 
 
@@ -215,12 +216,12 @@ _COLUMNS: Final = ("name", "model", "events", "fields", "tenant", "targets", "wa
 def stored_rules(connection: BaseDatabaseWrapper | None = None) -> list[Rule]:
     """Return the rules of the database, by name; none if the table does not exist. Cost: one query, not counted."""
     connection = connection or _connection()
-    model = _table("InvalidationRule")
-    if connection.needs_rollback or not own_sql.has_table(connection, model._meta.db_table):
+    table = _table("InvalidationRule")._meta.db_table
+    if connection.needs_rollback or not own_sql.has_table(connection, table):
         return []
     quote = connection.ops.quote_name
     columns = ", ".join(quote(name) for name in _COLUMNS)
-    sql = f"SELECT {columns} FROM {quote(model._meta.db_table)} ORDER BY {quote('name')}"  # noqa: S608
+    sql = f"SELECT {columns} FROM {own_sql.name_of(connection, table)} ORDER BY {quote('name')}"  # noqa: S608
     rows = (dict(zip(_COLUMNS, row, strict=True)) for row in own_sql.fetch(connection, sql))
     return [from_row(row | {name: _json(row[name]) for name in ("events", "fields", "targets")}) for row in rows]
 
@@ -235,15 +236,15 @@ def _json(value: Any) -> Any:
 
 def bump_version(connection: BaseDatabaseWrapper) -> None:
     """Count the version up on this connection, so that every process reads the rules again after its commit."""
-    model = _table("RuleVersion")
-    table = connection.ops.quote_name(model._meta.db_table)
-    if not own_sql.has_table(connection, model._meta.db_table):
+    table = _table("RuleVersion")._meta.db_table
+    if not own_sql.has_table(connection, table):
         return
-    update = f"UPDATE {table} SET version = version + 1 WHERE id = 1"  # noqa: S608
+    name, ops = own_sql.name_of(connection, table), connection.ops
+    update = f"UPDATE {name} SET version = version + 1 WHERE id = 1"  # noqa: S608
     if own_sql.run(connection, update) == 0:
-        with own_sql.unseen(connection):
-            manager = model._base_manager.using(connection.alias)
-            manager.bulk_create([model(pk=1, version=0)], ignore_conflicts=True)
+        insert = ops.insert_statement(on_conflict=OnConflict.IGNORE)
+        unless_there = ops.on_conflict_suffix_sql([], OnConflict.IGNORE, [], [])
+        own_sql.run(connection, f"{insert} {name} (id, version) VALUES (1, 0) {unless_there}")
         own_sql.run(connection, update)
 
 

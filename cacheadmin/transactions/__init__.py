@@ -6,7 +6,7 @@ A transaction is *real* unless every block around it is a `TestCase`'s own. Leav
 `TestCase` counts as its commit.
 """
 
-from cacheadmin.transactions.ends import by_hand, install, on_end, on_written, settle, uninstall
+from cacheadmin.transactions.ends import by_hand, install, on_end, on_written, settle, several, uninstall
 from cacheadmin.transactions.state import (
     Pending,
     announced,
@@ -47,6 +47,7 @@ __all__ = [
     "pending",
     "replica_watch",
     "settle",
+    "several",
     "state_of",
     "uninstall",
 ]

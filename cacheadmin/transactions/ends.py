@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -19,9 +20,12 @@ from cacheadmin.transactions import own_sql
 from cacheadmin.transactions.own_sql import unseen
 from cacheadmin.transactions.state import (
     ATTRIBUTE,
+    IDLE,
     Pending,
     State,
     in_transaction,
+    is_alone,
+    mark_written,
     note_autocommit,
     note_begun,
     state_of,
@@ -37,6 +41,8 @@ After = Callable[[Pending, Any], None]
 
 _IN_ERROR: Final = 3
 """What the drivers of PostgreSQL call a transaction in which a statement has failed."""
+_UNKNOWN: Final = 4
+"""What they say of a connection that is lost."""
 
 _before: Before | None = None
 _after: After | None = None
@@ -94,19 +100,7 @@ def _commit(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:
 def _committing(
     connection: BaseDatabaseWrapper, state: State, commit: Callable[[], Any], rollback: Callable[[], Any]
 ) -> Any:
-    _look_again(state)
-    if state.pending and _is_lost(connection):
-        state.forget()
-    receipt = None
-    if state.pending and _before is not None:
-        try:
-            with unseen(connection):
-                receipt = _before(connection, state.pending)
-        except BaseException:
-            # Whatever else is raised here, SQLite would commit and PostgreSQL stay in the transaction.
-            state.forget()
-            rollback()
-            raise
+    receipt = _prepare(connection, state, rollback)
     try:
         result = commit()
     except BaseException as error:
@@ -120,6 +114,23 @@ def _committing(
         if not state.exiting:
             _deliver_committed(state)  # manual mode: nothing comes after the commit
     return result
+
+
+def _prepare(connection: BaseDatabaseWrapper, state: State, rollback: Callable[[], Any]) -> Any:
+    """Write the intent of what is pending, and return its receipt."""
+    _look_again(state)
+    if state.pending and _is_lost(connection):
+        state.forget()
+    if not state.pending or _before is None:
+        return None
+    try:
+        with unseen(connection):
+            return _before(connection, state.pending)
+    except BaseException:
+        # Whatever else is raised here, SQLite would commit and PostgreSQL stay in the transaction.
+        state.forget()
+        rollback()
+        raise
 
 
 def _look_again(state: State) -> None:
@@ -144,6 +155,42 @@ def by_hand(connection: BaseDatabaseWrapper, word: str, run: Callable[[], Any]) 
         return _committing(connection, state, run, lambda: own_sql.run(connection, "ROLLBACK"))
     state.forget()
     return run()
+
+
+def several(connection: BaseDatabaseWrapper, word: str, run: Callable[[], Any]) -> Any:
+    """
+    Run several statements that are sent at once and may begin and end transactions; `word` is the last that does.
+
+    Which transaction they ended is not known. So what is pending is delivered when they have returned and, if one is
+    open then, at its end once more.
+    """
+    state, receipt = state_of(connection), None
+    if not is_alone(connection):
+        receipt = _prepare(connection, state, lambda: own_sql.run(connection, "ROLLBACK"))
+    taken = state.pending
+    try:
+        return run()
+    finally:
+        state.forget()
+        if _is_begun(connection, word):
+            note_begun(connection)
+            state.asked_at = -math.inf
+        if taken:
+            if in_transaction(connection):
+                state.pending = taken
+                mark_written(connection)
+            _deliver(taken, receipt)
+
+
+def _is_begun(connection: BaseDatabaseWrapper, word: str) -> bool:
+    """Whether a transaction is open at the server, as far as the driver knows; else as the last word says."""
+    driver: Any = connection.connection
+    if connection.vendor == "sqlite":
+        return bool(driver is not None and driver.in_transaction)
+    status = getattr(getattr(driver, "info", None), "transaction_status", None)
+    if connection.vendor != "postgresql" or status is None:
+        return word in ("begin", "start")
+    return status not in (IDLE, _UNKNOWN)
 
 
 def _rollback(original: Callable[..., Any], self: BaseDatabaseWrapper) -> Any:

@@ -24,7 +24,7 @@ logger = logging.getLogger("cacheadmin")
 
 T = TypeVar("T")
 
-_IDLE: Final = 0
+IDLE: Final = 0
 """What the drivers of PostgreSQL call a connection that has sent nothing since its last transaction ended."""
 
 ATTRIBUTE: Final = "_cacheadmin"
@@ -221,7 +221,7 @@ def _is_untouched(connection: BaseDatabaseWrapper) -> bool:
     if connection.vendor != "postgresql":
         return True
     info = getattr(connection.connection, "info", None)
-    return info is None or info.transaction_status == _IDLE
+    return info is None or info.transaction_status == IDLE
 
 
 def _is_read_committed(connection: BaseDatabaseWrapper) -> bool:

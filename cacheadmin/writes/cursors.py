@@ -51,6 +51,8 @@ def hook(original: Callable[..., Any]) -> Callable[..., Any]:
         if told.sets_isolation:
             transactions.note_isolation(connection)
         run = functools.partial(original, cursor, sql, *args, **kwargs)
+        if told.is_several:
+            return _several(connection, told, sql, run)
         if told.control:
             return transactions.by_hand(connection, told.control, run)
         if told.tables is not None and not told.tables:
@@ -107,6 +109,20 @@ def write(connection: Any, told: Statement, sql: Any, run: Callable[[], Any], *,
         note(connection, told)
     transactions.settle(connection)
     return result
+
+
+def _several(connection: Any, told: Statement, sql: Any, run: Callable[[], Any]) -> Any:
+    """Run several statements, of which some begin or end transactions."""
+    moving = functools.partial(transactions.several, connection, told.control, run)
+    if told.tables is not None and not told.tables:
+        return moving()
+    if transactions.is_alone(connection):
+        result = write(connection, told, sql, moving)
+        transactions.mark_written(connection)  # one may be open by now
+        return result
+    transactions.mark_written(connection)
+    note(connection, told)
+    return moving()
 
 
 def _write_on_its_own(connection: Any, told: Statement, run: Callable[[], Any]) -> Any:
@@ -215,15 +231,18 @@ def passed_on(name: str) -> property:
             transactions.note_query(connection)
             sql = args[place] if len(args) > place else kwargs.get(PASSED_ON[name], "")
             told = _into(sql) if name == "copy_from" else statement(sql, connection.connection)
-            if told.tables is not None and not told.tables:
-                return method(*args, **kwargs)
+            if told.sets_isolation:
+                transactions.note_isolation(connection)
             run = functools.partial(method, *args, **kwargs)
+            if name == "executescript":  # its first deed is to commit
+                told = replace(told, control=told.control or "commit", may_be_wrapped=False)
+                return _several(connection, told, sql, run)
+            if told.tables is not None and not told.tables:
+                return run()
             if name == "copy":
                 return _copying(connection, told, run())
             if name == "stream":
                 return _streaming(connection, told, sql, run)
-            if name == "executescript":
-                told = replace(told, may_be_wrapped=False)  # its first deed is to commit
             return write(connection, told, sql, run)
 
         return call

@@ -7,7 +7,7 @@ the text is and with literals and comments blanked, and taking both answers. A t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -28,12 +28,17 @@ class Statement:
     reaches_others: bool = False
     """Whether rows of tables go with it that it does not name, or not where a name is looked for."""
     control: str = ""
-    """Its first word, if it is one statement that begins or ends a transaction."""
+    """Its first word, if it is one statement that begins or ends a transaction; of several, the last such word."""
+    is_several: bool = False
+    """Whether it is several statements, of which some begin or end transactions."""
 
 
 _NOTHING: Final = Statement()
 
-_WORD = re.compile(r"(?:[\s(;{]|--[^\n]*(?:\n|$)|/\*.*?\*/)*([A-Za-z]+)", re.DOTALL)
+_BETWEEN = r"(?:[\s(;{]|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+"""What may stand before a statement's first word."""
+
+_WORD = re.compile(rf"{_BETWEEN}([A-Za-z]+)", re.DOTALL)
 
 _READS: Final = frozenset(
     [
@@ -132,8 +137,20 @@ _TRUNCATE = re.compile(r"\btruncate\b", re.IGNORECASE)
 _JOIN_OR_SET = re.compile(r"\b(?:join|set)\b", re.IGNORECASE)
 _SETS: Final = frozenset(["set", "begin", "start", "alter", "reset"])
 _ISOLATION = re.compile("isolation|snapshot", re.IGNORECASE)
+_RESET_ALL = re.compile(rf"{_BETWEEN}(?:reset|discard)\s+all\b", re.IGNORECASE | re.DOTALL)
+"""After these all settings are those of the role again."""
+SETTER: Final = "set_config"
+"""PostgreSQL's function that is a SET."""
+_SETTING = re.compile(rf"\b{SETTER}\b\s*(?:\(\s*'([^']*)')?", re.IGNORECASE)
+"""A call of it, and which setting it names, if it is no parameter."""
+_SETTINGS = re.compile(r"\bupdate\s+(?:only\s+)?(?:pg_catalog\s*\.\s*)?pg_settings\b", re.IGNORECASE)
+"""The view whose rows can be set."""
 _CONTROL: Final = frozenset(["begin", "start", "commit", "end", "rollback", "abort"])
 _NO_CONTROL = re.compile(r"\b(?:to|prepared|slave|replica|group_replication)\b|;\s*\S", re.IGNORECASE)
+_NEXT = re.compile(r";\s*\S")
+_CONTROLS = re.compile(
+    rf"(?:\A|;){_BETWEEN}(begin|start\s+transaction|commit|end|rollback|abort)\b(?!\s+to\b)", re.IGNORECASE | re.DOTALL
+)
 _NAMES = re.compile(rf"(?:only\s+)?(?P<name>{_NAME})", re.IGNORECASE)
 _LAST = re.compile(rf"({_PART})\s*$")
 
@@ -149,7 +166,7 @@ def statement(sql: Any, connection: Any = None) -> Statement:
         as_string = getattr(sql, "as_string", None)
         sql = as_string(connection) if as_string is not None else str(sql)
     if sql.startswith(("SELECT ", "SAVEPOINT ", "RELEASE ")) and ";" not in sql and " INTO " not in sql:
-        return _NOTHING
+        return _NOTHING if SETTER not in sql.lower() else _remembered(sql)
     return _remembered(sql) if len(sql) <= HEAD else _parse(sql)
 
 
@@ -164,8 +181,14 @@ def _parse(sql: str) -> Statement:
     blanked = _BLANKED.sub(" ", sql)
     if not word and not blanked.strip("(); \t\r\n"):
         return _NOTHING
+    found, control = _written(sql, word, blanked), _control_of_several(sql, blanked)
+    if control:
+        found = replace(found, control=control, is_several=True, may_be_wrapped=False)
+    return replace(found, sets_isolation=True) if _may_set_isolation(sql, word, blanked) else found
+
+
+def _written(sql: str, word: str, blanked: str) -> Statement:
     returns_rows = _RETURNING.search(sql) is not None
-    sets_isolation = word in _SETS and _ISOLATION.search(blanked) is not None
     if word in _ANY or _ESCAPED_NAME.search(sql):
         return Statement(None)
     if word == "insert" and len(sql) > HEAD and ";" not in sql:
@@ -179,11 +202,35 @@ def _parse(sql: str) -> Statement:
     tables = frozenset(_tables(blanked) | _tables(sql))
     is_known = word in _READS or word in _WRITES
     if not is_known or (not tables and word in _WRITES and _VERB.search(blanked)):
-        return Statement(tables or None, is_known, sets_isolation, returns_rows=returns_rows)
+        return Statement(tables or None, is_known, returns_rows=returns_rows)
     if word in _CONTROL and not tables and not _NO_CONTROL.search(blanked):
-        return Statement(sets_isolation=sets_isolation, control=word)
+        return Statement(control=word)
     may_be_wrapped = word in _WRITES and bool(tables)
-    return Statement(tables, True, sets_isolation, may_be_wrapped, returns_rows, _reaches_others(word, blanked))
+    return Statement(
+        tables,
+        may_be_wrapped=may_be_wrapped,
+        returns_rows=returns_rows,
+        reaches_others=_reaches_others(word, blanked),
+    )
+
+
+def _control_of_several(sql: str, blanked: str) -> str:
+    """Return the last word that begins or ends a transaction; empty for a statement alone, or where none does."""
+    if _NEXT.search(sql) is None:
+        return ""
+    # In text that is blanked a literal may have taken a statement along; in the other one a literal may look like one.
+    words = [*_CONTROLS.findall(blanked), *_CONTROLS.findall(sql)]
+    return words[-1].split()[0].casefold() if words else ""
+
+
+def _may_set_isolation(sql: str, word: str, blanked: str) -> bool:
+    if any(not name or _ISOLATION.search(name) for name in _SETTING.findall(sql)):
+        return True
+    if _RESET_ALL.match(sql) is not None or _SETTINGS.search(sql) is not None:
+        return True
+    if _NEXT.search(sql) is not None:
+        return _ISOLATION.search(sql) is not None
+    return word in _SETS and _ISOLATION.search(blanked) is not None
 
 
 def _reaches_others(word: str, sql: str) -> bool:
