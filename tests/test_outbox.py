@@ -237,7 +237,7 @@ class TestWaiting:
         Intent.objects.update(created=timezone.now() - dt.timedelta(seconds=5))
         found = outbox.pending()
         assert found.count == 1
-        assert 5 <= found.oldest_seconds < 8
+        assert 5 <= found.oldest_seconds < 65
 
     def test_very_much_memory_becomes_everything(self, server, monkeypatch):
         monkeypatch.setattr(delivery, "MOST_REMEMBERED", 3)
@@ -251,7 +251,7 @@ class TestRelay:
     def test_rows_are_delivered_together_and_only_when_due(self, server):
         insert()
         insert(Target("group", "b", "7"))
-        insert(due=5)
+        insert(due=30)
         assert outbox.relay_once() == outbox.RelayReport(delivered=2)
         assert server.asked == [[TARGET, Target("group", "b", "7")]]
         assert states() == ["done", "done", "pending"]
@@ -418,6 +418,7 @@ class TestDeferredTransactions:
     def looks(self, monkeypatch):
         looks = []
         monkeypatch.setattr(relay, "_is_deferred", lambda connection: True)
+        monkeypatch.setattr(relay, "PATIENCE_SECONDS", 60.0)
         monkeypatch.setattr(relay.transactions, "any_begun", lambda: looks.append(1) or len(looks) < 5)
         return looks
 
@@ -464,11 +465,18 @@ class TestTheThread:
         yield started
         started.stop()
 
-    def wait_for(self, count):
-        deadline = time.monotonic() + 5
-        while len(self.passes) < count and time.monotonic() < deadline:
+    def wait_until(self, is_so):
+        deadline = time.monotonic() + 30
+        while not is_so():
+            assert time.monotonic() < deadline
             time.sleep(0.01)
+
+    def wait_for(self, count):
+        self.wait_until(lambda: len(self.passes) >= count)
         assert len(self.passes) == count
+
+    def wait_for_one_at(self, moment):
+        self.wait_until(lambda: self.passes and self.passes[-1] >= moment)
 
     def test_it_works_when_woken_and_sleeps_otherwise(self, thread):
         thread.wake(0.0)
@@ -486,35 +494,34 @@ class TestTheThread:
     def test_it_survives_an_error(self, thread, monkeypatch, caplog):
         monkeypatch.setattr(relay.marking, "flush", lambda: 1 / 0)
         thread.wake(0.0)
-        time.sleep(0.1)
+        self.wait_until(lambda: "cannot be relayed now" in caplog.text)
         monkeypatch.setattr(relay.marking, "flush", lambda: None)
         self.wait_for(1)
-        assert "cannot be relayed now" in caplog.text
 
     def test_it_can_be_woken_for_later(self, thread):
+        later = time.monotonic() + 0.3
         thread.wake(0.3)
-        self.wait_for(1)
-        self.wait_for(1)
-        time.sleep(0.5)
-        assert len(self.passes) == 2
+        self.wait_for_one_at(later)
+        time.sleep(0.3)
+        assert len(self.passes) <= 2, "one now, one then"
 
-    def test_what_is_due_soon_does_not_wait_for_what_is_due_later(self, thread, monkeypatch):
+    def test_what_is_due_soon_does_not_wait_for_what_is_due_later(self, thread):
         """One row comes due, then another, and somebody has asked for a look in a minute."""
         thread.wake(60.0)
         thread.wake(0.2)
         time.sleep(0.1)
-        thread.wake(0.3)
         second = time.monotonic() + 0.3
-        time.sleep(0.8)
-        assert second <= self.passes[-1] < second + 0.4
+        thread.wake(0.3)
+        self.wait_for_one_at(second)
 
     def test_what_is_due_later_is_looked_after_then(self, thread, monkeypatch):
         monkeypatch.setattr(relay, "OWN_SECONDS", 0.1)
+        later = time.monotonic() + 0.35
         thread.wake(0.35)
         thread.wake(0.35)
-        self.wait_for(1)
-        time.sleep(0.6)
-        assert len(self.passes) == 2
+        self.wait_for_one_at(later)
+        time.sleep(0.3)
+        assert len(self.passes) <= 2, "one now, one then"
         assert not thread._later
 
     def test_one_thread_a_process(self, thread):
@@ -536,8 +543,7 @@ class TestTheThread:
         thread.wake(0.0)
         assert thread._thread is not started
         event.set()
-        started.join(5)
-        assert not started.is_alive()
+        self.wait_until(lambda: thread._event.set() or not started.is_alive())  # it may have seen the new one already
 
     def test_tests_do_without(self):
         assert in_tests()

@@ -323,7 +323,8 @@ class TestCaching:
             assert inventory.branch_board(ruby.pk, item.branch_id)["id"] == item.branch_id
         assert bodies == ["branch_board"]
 
-    def test_the_gold_rate_drops_every_shop_s_prices(self):
+    def test_the_gold_rate_drops_every_shop_s_prices(self, monkeypatch):
+        monkeypatch.setattr(selling, "gauss", lambda mean, step: mean + step)  # one by chance may move no cent
         tenants = list(Tenant.objects.values_list("pk", flat=True))
         before = {pk: inventory.pricing_table(pk) for pk in tenants}
         selling.move_market()
@@ -424,7 +425,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def left_in_group(group):
     """Return the processes of a group that are still there after a while: a killed one needs a moment to go."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (left := [process for process in running() if process.group == group]) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left

@@ -20,9 +20,11 @@ ADDRESS = re.compile(rb"http://127\.0\.0\.1:\d+/")
 MANAGE = re.compile(r"sh (\S+/manage) ")
 ITEM = re.compile(r'data-sku="([^"]+)">.*?/items/(\d+)/', re.DOTALL)
 SMALL = ("--port", "0", "--scale", "0.2", "--rate", "3", "--slow-ms", "20")
-START_SECONDS = 90
-STOP_SECONDS = 20
+START_SECONDS = 180
+STOP_SECONDS = 60
 """An idle machine needs a second or two; only something that hangs needs these."""
+SETTLE_SECONDS = 60
+"""Within which what other visitors disturb is seen undisturbed; the first look is mostly enough."""
 BUY_SECONDS = 300
 """So few people visit a small demo that a minute without a sale is seen once in sixty; five are not."""
 SALES = re.compile(r'"count": (\d+)')
@@ -176,6 +178,15 @@ def log_in(browser, name):
     expect(f"<span>{name}</span>" in browser.text, f"{name} logs in", f"{browser.status} {browser.text[:300]}")
 
 
+def tries():
+    """Yield again and again until `SETTLE_SECONDS` are over: a sale, or a busy machine, may come between two looks."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    yield
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        yield
+
+
 def hit_ratio(browser):
     """Return the share of the parts of the last page that came from the cache."""
     results = [result for _, result in browser.outcomes()]
@@ -195,8 +206,10 @@ def read_twice(browser):
         return sum(ratios) / len(ratios)
 
     first = one_round()
-    # The traffic may sell a piece between two rounds, which drops the lists of this shop.
-    later = max(one_round() for _ in range(3))
+    later = 0.0
+    for _ in tries():
+        if (later := max(later, one_round())) > max(first, 0.9):
+            break
     expect(later > first and later > 0.9, f"the hit ratio rises from {first:.0%} to {later:.0%}", "it did not")
 
 
@@ -206,7 +219,7 @@ def bite(browser):
     sku, pk = ITEM.search(browser.text).groups()
     listing, item = f"/shops/ruby/inventory/?search={sku.lower()}", f"/shops/ruby/items/{pk}/"
     seen = []
-    for attempt in range(5):
+    for attempt, _ in enumerate(tries()):
         browser.get(listing)
         browser.get(listing)
         before = dict(browser.outcomes())
@@ -220,7 +233,6 @@ def bite(browser):
         browser.get(listing)
         again = dict(browser.outcomes())
         seen = [(page.get("inventory_list"), page.get("product_list")) for page in (before, after, again)]
-        # A sale of the traffic may fall between two of our reads; then this is tried again.
         if seen == [("hit", "hit"), ("miss", "miss"), ("hit", "hit")]:
             break
     expect(
@@ -233,7 +245,7 @@ def bite(browser):
 def stay_apart(visitor, ruby):
     """Change Ruby's data; what other shops have cached stays."""
     seen = []
-    for _ in range(5):
+    for _ in tries():
         visitor.get("/shops/lapis/inventory/?search=topaz")
         ruby.get("/shops/ruby/inventory/")
         page = f"/shops/ruby/items/{ITEM.search(ruby.text)[2]}/"
@@ -266,6 +278,7 @@ def see_traffic(visitor):
 
     first = sold()
     while (now := sold()) <= first and time.monotonic() < deadline:
+        first = min(first, now)  # a new day begins with none
         time.sleep(1)
     expect(now > first, "people buy", f"{first} sales at first, {now} later")
 
@@ -280,11 +293,10 @@ def see_console(admin, ruby):
 def run_command(manage, ruby):
     """Ask for a tenant's groups as the tutorial does; a list that was read is among them."""
     command = ["sh", manage, "cache_browse", "groups", "--tenant", "1", "--format", "json"]
-    for _ in range(5):
+    for _ in tries():
         ruby.get("/shops/ruby/inventory/")
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         groups = {group["group"] for group in json.loads(done.stdout)["groups"]} if done.returncode == 0 else set()
-        # A sale of the traffic may drop the lists of this shop before the command reads; then this is tried again.
         if "inventory_list" in groups:
             break
     expect("inventory_list" in groups, "a command of the demo lists Ruby's groups", done.stderr or done.stdout)
@@ -292,10 +304,13 @@ def run_command(manage, ruby):
 
 def see_metrics(visitor):
     """Read the metrics as Prometheus would."""
-    visitor.get("/metrics")
-    hits = re.search(
-        r"^(?:django_cache_get_hits_total|cacheadmin_\w+_total)\{[^}]*\} [1-9]", visitor.text, re.MULTILINE
-    )
+    for _ in tries():
+        visitor.get("/metrics")
+        hits = re.search(
+            r"^(?:django_cache_get_hits_total|cacheadmin_\w+_total)\{[^}]*\} [1-9]", visitor.text, re.MULTILINE
+        )
+        if hits:
+            break
     expect(bool(hits), "the metrics count cache reads", visitor.text[:500])
 
 
