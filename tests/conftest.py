@@ -102,6 +102,15 @@ def _clean_slate(request: pytest.FixtureRequest, _admin_client: redis_py.Redis) 
             del registry[name]  # made by a test of another module; pages and checks would show it
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patient_doctor() -> None:
+    """Let an examination take its time: what it has no time for, it does not know."""
+    from cacheadmin.doctor import Facts
+
+    assert "seconds" in Facts.__init__.__kwdefaults__
+    Facts.__init__.__kwdefaults__["seconds"] = 60.0
+
+
 @pytest.fixture
 def fresh_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """`fresh_server(**options)` starts a server for this test alone; options as in `Server.start`."""

@@ -593,7 +593,7 @@ def test_a_run_is_done_in_a_thread_of_its_own(admin, amira, rf, monkeypatch):
     runs.start(request, lambda teller: seen.append(threading.current_thread().name), kind="warm", what="x", tenants=[])
     for thread in threading.enumerate():
         if thread.name == "cacheadmin-run":
-            thread.join(10)
+            thread.join(60)
     assert seen == ["cacheadmin-run"]
 
 

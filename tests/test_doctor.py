@@ -210,13 +210,13 @@ def test_a_page_about_something_else_does_not_wait_for_the_checks(monkeypatch) -
 
     def slow(_facts):
         began.set()
-        assert may_end.wait(10)
+        assert may_end.wait(60)
         yield Finding("Gefunden")
 
     monkeypatch.setattr(registry, "checks", lambda: (Check("cacheadmin.W900", "", slow, False),))
     with translation.override("de"):
         assert known(300) is None
-        assert began.wait(10)
+        assert began.wait(60)
         assert known(300) is None  # one thread looks; this one makes no second
         may_end.set()
         assert [finding.title for finding in latest(300).findings] == ["Gefunden"]
