@@ -71,7 +71,7 @@ def test_a_deed_says_it_too_and_that_it_may_be_done(admin, pages, unmigrated):
     scope = scope_of(Target("group", "console_stock", "1", "query"))
     answer = admin.post(page("invalidate"), {"on": scope, "confirmed": "yes"})
     assert answer.status_code == 503
-    assert f"{COMMAND} What you asked for may be done" in text_of(answer)
+    assert f"{COMMAND} Copy What you asked for may be done" in text_of(answer)
 
 
 def test_the_page_itself_asks_the_database_nothing(admin, unmigrated):

@@ -87,9 +87,9 @@ def run(options):
         env = environment(options, directory, redis_url)
         write_manage(env, directory)
         print("Creating the shops ...", flush=True)
-        manage(env, directory, "migrate", "--verbosity", "0")
-        # Rules fire for what is only now made. It counts when it ends, and `seed_shop` forgets it before: no news.
-        manage(env | {"SHOP_FLUSH_SECONDS": "3600"}, directory, "seed_shop", "--scale", str(options.scale))
+        # Counts of what is made here are forgotten by the command, and so not sent before it ends.
+        seeding = env | {"SHOP_FLUSH_SECONDS": "3600"}
+        manage(seeding, directory, "seed_shop", "--migrate", "--scale", str(options.scale))
         port = free_port(options.port)
         url = f"http://127.0.0.1:{port}/"
         children = stack.enter_context(Children())

@@ -4,6 +4,7 @@ import time
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Permission
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.db.models import Q
@@ -32,17 +33,20 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--scale", type=float, default=1.0, help="Size of the shops; 1 is the demo's.")
+        parser.add_argument("--migrate", action="store_true", help="Make the tables first.")
         parser.add_argument("--seed", type=int, default=7, help="Seed of the random numbers.")
 
-    def handle(self, *, scale, seed: int, **options):
+    def handle(self, *, scale, seed: int, migrate=False, **options):
         if scale <= 0:
             raise CommandError(f"--scale is {scale}; it must be above zero.")
+        if migrate:
+            call_command("migrate", verbosity=0)
         if Tenant.objects.exists():
             self.stdout.write("The database has shops already; nothing was created.")
             return
         started = time.perf_counter()
         counts = fill(scale=scale, random_seed=seed)
-        recorder.reset()  # the charts are not to begin with rules that fired for what is only now made
+        recorder.reset()  # rules fired for what is only now made: nothing that charts should begin with
         self.stdout.write(
             f"Created {counts.tenants} shops, {counts.items} items, {counts.sales} sales and {counts.rates} gold rates "
             f"in {time.perf_counter() - started:.1f} s."
