@@ -316,7 +316,7 @@ class TestTwoRelays:
         def slow(delivery):
             if threading.current_thread().name == "first":
                 is_delivering.set()
-                assert may_end.wait(20)
+                assert may_end.wait(60)
             return deliver(delivery)
 
         def run():
@@ -330,15 +330,15 @@ class TestTwoRelays:
         first = threading.Thread(target=run, name="first")
         second = threading.Thread(target=run, name="second")
         first.start()
-        assert is_delivering.wait(20)
+        assert is_delivering.wait(60)
         second.start()
-        second.join(20)
+        second.join(60)
         assert not second.is_alive(), "the second waited for the first"
         assert first.is_alive()
         assert (seen["first"], seen["second"]) == (ids[:4], ids[4:])
         assert set(Intent.objects.filter(state="done").values_list("pk", flat=True)) == set(ids[4:])
         may_end.set()
-        first.join(20)
+        first.join(60)
         assert [reports[name].delivered for name in ("first", "second")] == [4, 2]
         assert not Intent.objects.exclude(state="done").exists()
 

@@ -70,7 +70,7 @@ def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have(what: str) -> 
         if not child:
             has_acted = threading.Event()
             threading.Thread(target=lambda: (act(), has_acted.set()), daemon=True).start()
-            os._exit(0 if has_acted.wait(10) else 1)
+            os._exit(0 if has_acted.wait(60) else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -472,7 +472,12 @@ def test_options_say_what_is_kept(options: dict, value: object, calls: int) -> N
     def f() -> object:
         return asked()
 
+    begun = time.monotonic()
     assert (f(), f()) == (value, value)
+    while asked.calls != calls and 0 < (options.get("timeout") or 0) < time.monotonic() - begun:
+        begun, asked.calls = time.monotonic(), 0  # it was kept, and gone before it could be read
+        f.refresh()
+        f()
     assert asked.calls == calls
 
 
@@ -528,10 +533,12 @@ def test_jitter_only_shortens() -> None:
     def f(n: int) -> int:
         return n
 
+    begun = time.monotonic()
     for n in range(30):
         f(n)
     left = [left_ms(f, n) for n in range(30)]
-    assert all(49_000 < ms <= 100_000 for ms in left)
+    passed = 1000 * (time.monotonic() - begun) + 1
+    assert all(50_000 - passed < ms <= 100_000 for ms in left)
     assert max(left) - min(left) > 5_000
 
 
@@ -693,16 +700,21 @@ def test_peek_never_computes_and_refresh_always_does() -> None:
 def test_warm_computes_only_what_is_missing() -> None:
     asked = Counter()
 
-    @cache_tenant_query(timeout=0.05, grace=60)
-    def f(tenant_id: int) -> object:
-        return asked()
+    def made(timeout: float) -> CachedFunction:
+        @cache_tenant_query(timeout=timeout, key_prefix=f"for {timeout}", grace=60)
+        def f(tenant_id: int) -> object:
+            return asked()
 
-    assert f.warm(1) is True
-    assert f.warm(1) is False
-    assert f(1) == 1
+        return f
+
+    lasting, short = made(60), made(0.05)
+    assert lasting.warm(1) is True
+    assert lasting.warm(1) is False
+    assert lasting(1) == 1
+    assert short.warm(1) is True
     time.sleep(0.08)
-    assert f.warm(1) is True, "past its timeout, though within its grace"
-    assert f(1) == 2
+    assert short.warm(1) is True, "past its timeout, though within its grace"
+    assert asked.calls == 3
 
 
 def test_invalidate_drops_one_call_and_invalidate_all_the_group() -> None:
@@ -826,7 +838,9 @@ def test_tasks_on_a_cold_entry_compute_it_once_without_blocking_the_loop() -> No
 
     @cache_tenant_query()
     async def slow(tenant_id: int) -> object:
-        await asyncio.sleep(0.2)
+        begun = ticks.calls
+        while ticks.calls < begun + 5:  # which a loop that is blocked by those who wait would not bring about
+            await asyncio.sleep(0.01)
         return asked()
 
     async def act() -> list[object]:
@@ -843,7 +857,6 @@ def test_tasks_on_a_cold_entry_compute_it_once_without_blocking_the_loop() -> No
 
     assert async_to_sync(act)() == [1] * 10
     assert asked.calls == 1
-    assert ticks.calls >= 5
 
 
 @pytest.mark.usefixtures("nobody_waits")

@@ -175,7 +175,7 @@ class TestWarm:
             value = source[0]
             if value == "old":
                 begun.set()
-                written.wait(10)
+                written.wait(60)
             return value
 
         function = made(body, warm_with=[()])
@@ -183,7 +183,7 @@ class TestWarm:
         outcomes = []
         thread = threading.Thread(target=lambda: outcomes.append(warm(step)))
         thread.start()
-        begun.wait(10)
+        begun.wait(60)
         source[0] = "new"
         function.invalidate("7")
         assert function("7") == "new"
@@ -267,7 +267,7 @@ class TestRun:
         together = threading.Barrier(2)
 
         def body(tenant_id, n):
-            together.wait(10)
+            together.wait(60)
             return n
 
         function = made(body, warm_with=[(n,) for n in range(3)])
@@ -390,7 +390,7 @@ class TestAfterwards:
         monkeypatch.setattr(afterwards, "in_tests", lambda: False)
         monkeypatch.setattr(afterwards, "run_waiting", warmed.set)
         afterwards.note(Delivery((Target("tenant", "", "7"),), warm=("x",)), Invalidation((), "done"))
-        assert warmed.wait(10)
+        assert warmed.wait(60)
         afterwards._waiting.clear()
 
 
