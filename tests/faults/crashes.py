@@ -22,7 +22,7 @@ from faults import Asked, Outcome
 from faults.models import Row
 
 TENANTS = range(1, 21)
-LONGEST_CHILD_SECONDS = 20
+LONGEST_CHILD_SECONDS = 60
 
 
 class Computing(threading.local):

@@ -22,7 +22,7 @@ from faults.peers import Peer
 from faults.proxy import Proxy, caches_behind
 from server import Server
 
-SYNC_SECONDS = 10
+SYNC_SECONDS = 60
 TRUSTED_SECONDS = 90
 LOOKS = 10
 

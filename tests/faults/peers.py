@@ -10,8 +10,8 @@ from typing import Any
 
 from django.db import connections
 
-ANSWER_SECONDS = 60
-END_SECONDS = 5
+ANSWER_SECONDS = 120
+END_SECONDS = 30
 _fork = multiprocessing.get_context("fork")
 
 

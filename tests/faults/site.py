@@ -41,8 +41,8 @@ def set_up(url: str, directory: Path, database: str = "sqlite", **cacheadmin: ob
         CACHEADMIN={
             "TENANCY": "cacheadmin.tenancy.Tenancy",
             "PATIENCE_SECONDS": 0.02,
-            "TIMEOUT_MS": 2000,
-            "SLOW_MS": 2000,  # on a busy machine every server is slow; nothing here is about that
+            "TIMEOUT_MS": 10_000,
+            "SLOW_MS": 10_000,  # on a busy machine every server is slow; nothing here is about that
             **cacheadmin,
         },
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
