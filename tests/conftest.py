@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import redis as redis_py
 import time_machine
@@ -30,6 +31,15 @@ COMMAND_NAME = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Za-z.]+)\r\n")
 
 PATIENT = {"timeout_ms": 10_000, "slow_ms": 5_000, "patience_seconds": 10.0}
 """A busy machine is no outage, and whoever is held up a moment still computes for all: tests of these set their own."""
+
+hypothesis.settings.register_profile(
+    "suite",
+    derandomize=True,  # what is found by chance is to be found by whoever looks for it
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 _server = pytest.StashKey[Server]()
 

@@ -118,9 +118,14 @@ def test_scoped_value_goes_with_its_tenant_and_group_and_is_what_plain_code_sees
 @pytest.mark.parametrize("key", ["plain", "list:x"])
 @pytest.mark.parametrize(("timeout", "calls"), [(0, 2), (-1, 2), (None, 1), (0.9, 1)])
 def test_timeout_is_djangos(key: str, timeout: object, calls: int) -> None:
-    asked = Counter()
+    asked, begun = Counter(), time.monotonic()
     for _ in range(2):
         get_or_set_cache(key, asked, timeout=timeout)
+    while asked.calls != calls and timeout == 0.9 < time.monotonic() - begun:
+        asked, begun = Counter(), time.monotonic()  # it was kept, and gone before it could be read
+        caches["default"].delete(key)
+        for _ in range(2):
+            get_or_set_cache(key, asked, timeout=timeout)
     assert asked.calls == calls
     if timeout is None:
         assert caches["default"].ttl(key) is None

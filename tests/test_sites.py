@@ -21,6 +21,7 @@ SITE = """
         DATABASES={{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}}},
         CACHES={{"default": {{"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": {url!r}}}}},
         TEMPLATES=[{{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}}],
+        CACHEADMIN={{"TIMEOUT_MS": 10_000, "SLOW_MS": 5_000}},  # the machine may be busy
         **{more!r},
     )
     django.setup()
@@ -35,7 +36,7 @@ def run(server: Server, code: str, **more: object) -> str:
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -148,11 +148,11 @@ def test_pattern_matches_behind_the_tenant_too() -> None:
     ["*a" * 90 + "b", "*?" * 90, "*[a-z]" * 33 + "!", "*" * 200, "*a*a*a*a*a*a*a*a*a*b", "[" * 200, "\\" * 200],
 )
 def test_no_pattern_makes_matching_slow(pattern: str) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     for _ in range(20):
         glob(pattern).fullmatch("a" * 10_000)
         matches(pattern, "tenant:12:" + "a" * 10_000)
-    assert time.perf_counter() - begun < 5, "seconds for 60 matches; a backtracking one takes years"
+    assert time.thread_time() - begun < 15, "seconds for 40 matches; a backtracking one takes years"
 
 
 # --- targets --------------------------------------------------------------------------------------------------------
