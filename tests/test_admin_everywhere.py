@@ -46,11 +46,12 @@ ALL_TENANTS = {
 SIDEWAYS = """
 () => {
   const reach = document.documentElement.scrollWidth - innerWidth;
+  const clips = ["scroll", "tabs", "hidden", "value", "figures-box"].map(each => `.cacheadmin-${each}`).join();
   // Right to left, what sticks out at the left is no scroll width everywhere.
   const out = [...document.querySelectorAll("#content *")].filter(each => {
     const box = each.getBoundingClientRect();
     return box.width && (box.left < -1 || box.right > innerWidth + 1)
-      && !each.closest(".cacheadmin-scroll, .cacheadmin-tabs, .cacheadmin-hidden, .cacheadmin-value, .cacheadmin-figures-box, .uplot");
+      && !each.closest(`${clips}, .uplot`);
   });
   return [reach > 0 ? reach : 0, out.slice(0, 3).map(each => each.outerHTML.slice(0, 120))];
 }

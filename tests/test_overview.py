@@ -363,6 +363,33 @@ def test_a_site_that_has_just_begun_shows_its_first_seconds(clock):
     assert tenant_rows()["12"].requests == pytest.approx(600)
 
 
+def test_a_site_or_a_tenant_that_has_just_begun_is_not_held_against_its_first_misses(clock):
+    """What is filled first misses; there is no before from which anything could have fallen or risen."""
+    for back in minutes(clock, 4):
+        read("12", 0 if back == 1 else 40, 40 if back == 1 else 0)
+        recorder.invalidated("query", "12", "group inventory_list", "rule", "item")
+    page = overview(RANGES["15m"])
+    assert page.notes == ()
+    strip = page.strip
+    assert [strip.hit_ratio.change, strip.requests.change, strip.cost.change, strip.invalidations.change] == [None] * 4
+    assert page.tenants.rows[0].figures.change is None
+    for within in RANGES.values():
+        assert tenant_rows(within)["12"].change is None
+        assert group_rows(within)["query", "inventory_list"].change is None
+        assert group_rows(within, tenants={"12"})["query", "inventory_list"].change is None
+
+
+def test_a_tenant_that_has_just_begun_is_not_judged_on_a_site_that_has_not(clock):
+    for back in minutes(clock, 60):
+        read("3", 40, 0)
+        if back <= 5:
+            read("12", 40 if back >= 4 else 0, 0 if back >= 4 else 40)
+    page = overview(RANGES["15m"])
+    assert "tenant" not in {note.kind for note in page.notes}
+    assert {row.name: row.figures.change for row in page.tenants.rows} == {"3": 0.0, "12": None}
+    assert page.strip.hit_ratio.change is not None
+
+
 def test_few_reads_are_not_judged(clock):
     for back in minutes(clock, 60):
         read("12", 0 if back <= 10 else 9, 9 if back <= 10 else 0)

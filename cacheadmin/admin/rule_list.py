@@ -23,7 +23,8 @@ from .rule_files import target_text
 from .rule_form import EVENT_LABELS, model_label, sentence_of
 from .rule_resource import rule_of
 
-DAY: Final = 24 * 3600
+HOUR: Final = 3600
+DAY: Final = 24 * HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,13 @@ class Fired:
     """Seconds since 1970, to the minute."""
     entries: int = 0
     """Entries given back for it, alone or together with others."""
+    hours: float = DAY / HOUR
+    """How long was counted."""
 
     @property
     def per_hour(self) -> str:
-        """The mean of the day."""
-        mean = self.times * 3600 / DAY
+        """The mean of the day, or of as much of it as was counted."""
+        mean = self.times / self.hours
         return f"<{formats.number(0.1, 1)}" if 0 < mean < 0.1 else formats.number(mean, 1 if 0 < mean < 10 else 0)
 
     @property
@@ -60,18 +63,21 @@ class Counted:
     """What was invalidated."""
     freed: dict[str, int]
     """Name of a rule, or of several that fired together -> entries given back."""
+    hours: float
+    """How many of them were counted, at least one: nothing is reckoned up."""
 
 
 def counted(now: float | None = None) -> Counted | None:
     """Return what the last 24 hours say of rules; None while that cannot be known. Cost: 1 round trip."""
     until = time.time() if now is None else now
     reader = Reader()
-    lines, freed = reader.dropped(until - DAY, until), reader.freed(until - DAY, until)
+    lines, freed, born = reader.dropped(until - DAY, until), reader.freed(until - DAY, until), reader.born()
     try:
         reader.run()
     except CacheAway:
         return None
-    return Counted(lines.value, freed.value)
+    seconds = min(max(until - (born.value or until), HOUR), DAY)
+    return Counted(lines.value, freed.value, seconds / HOUR)
 
 
 def _named(text: str, names: Collection[str], odd: Collection[str]) -> list[str]:
@@ -168,7 +174,7 @@ def listed(site: AdminSite, *, may_add: bool, with_figures: bool) -> Listed:
     if known is None:
         return Listed(rows, error, knows_fired=False)
     counts = fired({row.name for row in rows}, known.lines, known.freed)
-    return Listed([replace(row, fired=counts.get(row.name, NEVER)) for row in rows], error)
+    return Listed([replace(row, fired=replace(counts.get(row.name, NEVER), hours=known.hours)) for row in rows], error)
 
 
 def _stored(site: AdminSite, row: InvalidationRule) -> RuleRow:
@@ -302,7 +308,12 @@ def columns(wish: paging.Asked, *, with_figures: bool) -> list[paging.Column]:
     if with_figures:
         heads += [
             {"label": _("Fired"), "sort": "-fired", "title": _("Last time within 24 hours")},
-            {"label": _("Fires /h"), "is_number": True, "is_low": True, "title": _("Mean of 24 hours")},
+            {
+                "label": _("Fires /h"),
+                "is_number": True,
+                "is_low": True,
+                "title": _("Mean of 24 hours, or of as much of them as was counted"),
+            },
             {"label": _("Entries dropped (24 h)"), "is_number": True, "is_low": True, "title": _counts_what()},
         ]
     heads += [{"label": _("Source"), "sort": "source", "is_low": True}, {"label": _("On")}]

@@ -96,6 +96,11 @@ class Preview:
         """Groups beyond those that a page shows."""
         return max(0, len(self.lines) - SHOWN)
 
+    @property
+    def rest_entries(self) -> int:
+        """Entries of these, so that the column adds up."""
+        return sum(line.entries for line in self.lines[SHOWN:])
+
 
 def tenants_offered(access: Access) -> list[Tenant]:
     """Return tenants to preview for: those a user may see, at most a hundred. Cost: one query."""

@@ -224,15 +224,15 @@ class _Page:
         now = figures(self._now(), self.recent.minutes)
         newest = self.span.now_of(self.read.recent_latency, self.read.born)
         latency = total(n for names in newest.buckets for alias, n in names.items() if self.alias in (None, alias))
-        ratio = figure(now.hit_ratio, points.hit_ratio)
+        ratio = self._held(now.hit_ratio, points.hit_ratio)
         known = [server.info for server in servers if server.info is not None]
         return Strip(
             hit_ratio=Figure(ratio.value, ratio.median, ratio.change is not None and ratio.change <= -0.02),
-            requests=figure(None if now.requests is None else now.requests / MINUTE, points.requests),
-            p50_ms=figure(percentile_ms(latency, 0.50), points.p50_ms, times=1.5, least=1.0),
-            p95_ms=figure(percentile_ms(latency, 0.95), points.p95_ms, times=1.5, least=1.0),
-            cost=figure(now.cost, points.cost, times=1.5, least=1.0),
-            invalidations=figure(now.invalidations, points.invalidations, times=2.0, least=5.0),
+            requests=self._held(None if now.requests is None else now.requests / MINUTE, points.requests),
+            p50_ms=self._held(percentile_ms(latency, 0.50), points.p50_ms, times=1.5, least=1.0),
+            p95_ms=self._held(percentile_ms(latency, 0.95), points.p95_ms, times=1.5, least=1.0),
+            cost=self._held(now.cost, points.cost, times=1.5, least=1.0),
+            invalidations=self._held(now.invalidations, points.invalidations, times=2.0, least=5.0),
             waiting=waiting,
             lag_seconds=lag_seconds,
             waited_most=max((count for count in points.waiting if count is not None), default=None),
@@ -241,6 +241,13 @@ class _Page:
             limit_bytes=sum(i.limit_bytes for i in known) if known and all(i.limit_bytes for i in known) else None,
             evicted=sum(gone for gone in points.evicted if gone) if self.read.samples else None,
         )
+
+    def _held(
+        self, value: float | None, values: Sequence[float | None], *, times: float = 0.0, least: float = 0.0
+    ) -> Figure:
+        """Hold a figure of now against the range, if the site has counted for long enough to have a before."""
+        is_young = self.recent.before < 0
+        return figure(value, [] if is_young else values, times=times, least=least)
 
     # --- who misses -------------------------------------------------------------------------------------------------
 
@@ -259,7 +266,11 @@ class _Page:
         if isinstance(self.allowed, Everyone):
             return self.span.now_of(recent, self.read.born)
         since = min(recent, default=self.span.minute)  # counts of one tenant's groups are kept by ten minutes only
-        return Now(list(recent.values()), since, self.span.minutes(since, self.span.now, self.read.born))
+        minutes, before = (
+            self.span.minutes(since, self.span.now, self.read.born),
+            self.span.before(since, self.read.born),
+        )
+        return Now(list(recent.values()), since, minutes, before)
 
     def _groups(self) -> Ranking[Group]:
         newest = self._recent_groups()

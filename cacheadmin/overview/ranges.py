@@ -53,6 +53,8 @@ class Now(Generic[K]):
     since: int
     minutes: float
     """How many of them the site has counted in."""
+    before: float
+    """What was read until then is what now is held against; never, if the site has not counted for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,5 +104,11 @@ class Span:
         whole = [bucket for start, bucket in found.items() if start < self.minute]
         if any(whole):
             since = self.minute - RECENT
-            return Now(whole, since, self.minutes(since, self.minute, born))
-        return Now([found.get(self.minute, {})], self.minute, self.minutes(self.minute, self.now, born))
+            return Now(whole, since, self.minutes(since, self.minute, born), self.before(since, born))
+        minutes = self.minutes(self.minute, self.now, born)
+        return Now([found.get(self.minute, {})], self.minute, minutes, self.before(self.minute, born))
+
+    def before(self, since: float, born: float) -> float:
+        """Return until when reads must have begun for now, which begins at `since`, to be held against them."""
+        latest = since - RECENT
+        return latest if (born or self.now) <= latest else float("-inf")

@@ -71,7 +71,7 @@ def rank(
     rest: tuple[K, ...] = ()
     by_time = fold(coarse, lambda name: first.get(name, rest))
     sums = summed(fold(dict(enumerate(newest.buckets)), lambda name: first.get(name, rest)).values())
-    moved = changes(by_time, sums)
+    moved = changes(by_time, sums, newest.before)
     rows = tuple(
         Row(name, figures(sums[key], minutes, change=moved.get(key), invalidations=churn(name)))
         for name, key in first.items()
@@ -95,7 +95,7 @@ def worst_of(newest: Now[K], *, is_other: Callable[[K], bool]) -> Row[K] | None:
 def fallen_of(coarse: Buckets[K], newest: Now[K], *, is_other: Callable[[K], bool]) -> list[Row[K]]:
     """Return those whose hit ratio fell far below the range's median, with reads enough to judge; dearest first."""
     now = summed(newest.buckets)
-    moved = changes(coarse, now)
+    moved = changes(coarse, now, newest.before)
     found = [
         Row(name, figures(n, newest.minutes, change=moved.get(name))) for name, n in now.items() if not is_other(name)
     ]

@@ -36,16 +36,26 @@ def fold(buckets: Mapping[int, Mapping[K, Numbers]], key: Callable[[K], N | None
     return found
 
 
-def changes(coarse: Mapping[int, Mapping[K, Numbers]], now: Mapping[K, Numbers]) -> dict[K, float | None]:
-    """Return each name's hit ratio of now less the median of its buckets; None where it has no reads now."""
+def changes(
+    coarse: Mapping[int, Mapping[K, Numbers]], now: Mapping[K, Numbers], before: float
+) -> dict[K, float | None]:
+    """
+    Return each name's hit ratio of now less the median of its buckets; None where it has no reads now.
+
+    Neither has one whose reads did not begin until `before`: what was filled first misses, and there is nothing to
+    compare with.
+    """
     ratios: dict[K, list[float | None]] = defaultdict(list)
-    for names in coarse.values():
+    known: set[K] = set()
+    for start, names in coarse.items():
         for name, numbers in names.items():
             ratios[name].append(hit_ratio(numbers))
+            if start <= before:
+                known.add(name)
     found: dict[K, float | None] = {}
     for name, numbers in now.items():
         ratio, middle = hit_ratio(numbers), median_of(ratios.get(name, ()))
-        found[name] = None if ratio is None or middle is None else ratio - middle
+        found[name] = None if ratio is None or middle is None or name not in known else ratio - middle
     return found
 
 
@@ -113,7 +123,7 @@ def tenant_rows(
 
     by_time = fold(coarse.value, whose)
     newest = span.now_of(fold(recent.value, whose), born.value)
-    moved = changes(by_time, summed(newest.buckets))
+    moved = changes(by_time, summed(newest.buckets), newest.before)
     minutes = span.minutes(span.coarse[0], span.now, born.value)
     timed = summed(fold(times.value, whose).values())
     return {
@@ -175,12 +185,16 @@ def ask_groups(reader: Reader, span: Span, alias: str | None, tenants: Allowed) 
 
     def answer() -> GroupCounts:
         by_time, newest = fold(coarse.value, of_alias), fold(recent.value, of_alias)
-        now = span.now_of(newest, born.value).buckets if isinstance(tenants, Everyone) else newest.values()
+        now: list[Mapping[Group, Numbers]] = [*newest.values()]
+        before = span.before(min(newest, default=span.minute), born.value)
+        if isinstance(tenants, Everyone):
+            chosen = span.now_of(newest, born.value)
+            now, before = chosen.buckets, chosen.before
         sums, day = summed(by_time.values()), max(span.since, span.now - DAY)
         minutes = span.minutes(day, span.now, born.value)
         return GroupCounts(
             sums,
-            changes(by_time, summed(now)),
+            changes(by_time, summed(now), before),
             span.minutes(since, span.now, born.value),
             lines.value,
             minutes,

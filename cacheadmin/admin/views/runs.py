@@ -38,7 +38,7 @@ def said(row: Activity) -> dict[str, Any]:
     progress = progress_of(row) or Progress(done=row.entries or 0)
     state = state_of(row, progress)
     seconds = (row.took_ms or 0) / 1000
-    pace = progress.done / seconds if seconds > 0 and progress.done else None
+    pace = (progress.done - 1) / seconds if seconds >= 1 and progress.done > 1 else None  # the first begins at once
     parts = [formats.number(progress.done)]
     if progress.found is not None:
         total = formats.estimate(progress.total, is_exact=state == "done")
