@@ -4,8 +4,9 @@ import contextlib
 from decimal import Decimal
 
 import pytest
+from django.apps import apps
 from django.core import serializers
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, models, transaction
 from django.db.models import F
 from test_writes import ON_POSTGRES, tenants_of, writing
 
@@ -14,6 +15,7 @@ from cacheadmin.exceptions import InvalidRule
 from cacheadmin.models import Intent, InvalidationRule
 from cacheadmin.testing import captured_invalidations
 from cacheadmin.transactions import own_sql
+from cacheadmin.writes import shapes
 from cacheadmin.writes.images import lookup
 from cacheadmin.writes.statements import statement
 from shop.models import Branch, Tenant, User
@@ -47,6 +49,42 @@ def sql(text):
 def script(text):
     with connection.cursor() as cursor:
         (cursor.execute if ON_POSTGRES else cursor.executescript)(text)
+
+
+class Padded(models.CharField):
+    def get_prep_value(self, value):
+        return super().get_prep_value(value) + " "
+
+
+class Wrapped(models.TextField):
+    def get_db_prep_save(self, value, connection):
+        return f"<{value}>"
+
+
+class TestValues:
+    """Values that are given to the driver as they are, where Django would only look at them."""
+
+    VALUES = (5, 0, -1, True, False, "", "5", "text", None)
+
+    def test_they_are_what_django_makes_of_them(self, writing):
+        fields = {
+            (type(field).__name__, field.model._meta.label): field
+            for model in [*apps.get_models(), *writing.get_models()]
+            for field in model._meta.concrete_fields
+        }
+        left_alone = [(field, shapes.unprepared(field, connection)) for field in fields.values()]
+        for field, kind in left_alone:
+            for value in self.VALUES:
+                if type(value) is kind:
+                    made = field.get_db_prep_save(value, connection)
+                    assert (type(made), made) == (kind, value), field
+        kinds = {(type(field).__name__, kind) for field, kind in left_alone}
+        assert {("CharField", str), ("TextField", str), ("BooleanField", bool), ("ForeignKey", int)} <= kinds
+        assert ("IntegerField", None if ON_POSTGRES else int) in kinds
+
+    @pytest.mark.parametrize("field", [Padded(), Wrapped(), models.DecimalField(), models.JSONField()])
+    def test_a_field_that_makes_something_else_of_them_is_asked(self, field):
+        assert shapes.unprepared(field, connection) is None
 
 
 class TestRows:

@@ -64,8 +64,8 @@ def on_written(reconsider: Callable[[Pending], None] | None) -> None:
 def settle(connection: BaseDatabaseWrapper, receipt: Any = None) -> None:
     """Deliver what is pending at once, unless a real transaction is open, which delivers when it ends."""
     state = state_of(connection)
-    if state.pending and not in_transaction(connection):
-        taken = state.pending
+    taken = state.pending
+    if taken and not in_transaction(connection):
         state.forget()
         _deliver(taken, receipt)
 

@@ -12,6 +12,7 @@ import datetime as dt
 import uuid
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import Any, Final
 
 from django.core.exceptions import EmptyResultSet
@@ -161,16 +162,21 @@ def _run(
     connection = compiler.connection
     if not state.pending.has_written:
         transactions.mark_written(connection)
-    if shape.returning or is_djangos(original):
-        count: int = transactions.announced(connection, _table(compiler), _sent, compiler, shape, found)
-    else:
-        result = _announced(original, compiler, args, kwargs)
-        count = result if type(result) is int else len(result)
+    before, state.announced = state.announced, shape.table
+    try:
+        if shape.returning or is_djangos(original):
+            count = _sent(compiler, shape, found)
+        else:
+            result = original(compiler, *args, **kwargs)
+            count = result if type(result) is int else len(result)
+    finally:
+        state.announced = before
     if count == 1:
         _note(state, shape, tuple(found))
     return count
 
 
+@cache
 def is_djangos(method: Callable[..., Any]) -> bool:
     """Say whether a method is what Django has there, and not another app's that wraps it."""
     return method.__module__ == SQLUpdateCompiler.__module__ and not hasattr(method, "__wrapped__")
@@ -207,11 +213,16 @@ def _statement(compiler: Any, shape: Update) -> tuple[str, Sequence[Any]]:
     if texts is None or type(condition) is not _Still or len(query.where.children) > 1 or len(query.alias_map) > 1:
         return compiler.as_sql()
     params: list[Any] = []
-    for column, _, value in query.values:
-        if type(value) not in _LITERALS:
-            return compiler.as_sql()
-        params.append(column.get_db_prep_save(value, connection))
-    nulls = [at for at, value in enumerate(params) if value is None]
+    nulls: list[int] = []
+    for (column, _, value), unprepared in zip(query.values, shape.unprepared, strict=True):
+        kind = type(value)
+        if kind is not unprepared:
+            if kind not in _LITERALS:
+                return compiler.as_sql()
+            value = column.get_db_prep_save(value, connection)
+            if value is None:
+                nulls.append(len(params))
+        params.append(value)
     params += condition.params
     given = [value for value in params if value is not None] if nulls else params
     key: tuple[str | int, ...] = (condition.sql, *nulls)

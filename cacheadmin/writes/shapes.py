@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import Field, ForeignKey, Model
+from django.db.backends.base.operations import BaseDatabaseOperations
+from django.db.models import AutoField, BooleanField, CharField, Field, ForeignKey, IntegerField, Model, TextField
 from django.db.models.sql.compiler import SQLUpdateCompiler
 
 from cacheadmin.rules import Seen, Snapshot
@@ -32,6 +33,8 @@ class Update:
 
     fields: list[Field[Any, Any]]
     is_quick: bool = True
+    table: str = ""
+    """As it is quoted."""
     key: tuple[str, str, frozenset[str] | None] | None = None
     paths: tuple[str, ...] = ()
     """What is known of the row: its key, if that is wanted; what stays as it is; what the statement returns."""
@@ -55,6 +58,8 @@ class Update:
 
     None where the statement may depend on the values.
     """
+    unprepared: tuple[type | None, ...] = ()
+    """For each field the type of which a value is given to the driver as it is."""
 
 
 @dataclass(slots=True)
@@ -108,7 +113,7 @@ def _make(
         return None  # values have to be compared
     quote = connection.ops.quote_name
     table = quote(meta.db_table)
-    shape = Update(fields, key=(seen.label, "update", names))
+    shape = Update(fields, table=table, key=(seen.label, "update", names))
     keys, still, returned = [], [], []
     for path in snapshot.paths[seen.label]:
         if path == ACTIVE_TENANT:
@@ -142,6 +147,7 @@ def _make(
     shape.conditions = " AND ".join(given for given, _ in shape.parts)
     if _writes_as_django(connection) and not any(hasattr(field, name) for field in fields for name in _PLACEHOLDERS):
         shape.texts = {}
+        shape.unprepared = tuple(unprepared(field, connection) for field in fields)
     if returned:
         shape.returned = tuple(told for *_, told in returned)
         shape.returning = " RETURNING " + ", ".join(name for _, name, _ in returned)
@@ -152,6 +158,35 @@ def _writes_as_django(connection: BaseDatabaseWrapper) -> bool:
     """Say whether an UPDATE's text is made of its columns and conditions alone: MySQL's may be sorted, too."""
     made: Any = connection.ops.compiler("SQLUpdateCompiler")
     return made.as_sql is SQLUpdateCompiler.as_sql
+
+
+_PREPARING: Final = ("get_db_prep_value", "get_prep_value", "to_python")
+"""Methods of a field that a value passes on its way into a statement."""
+
+_UNPREPARED: Final[dict[tuple[Any, ...], tuple[type, str]]] = {
+    tuple(getattr(field, method) for method in _PREPARING): kept
+    for field, kept in {
+        CharField: (str, ""),
+        TextField: (str, ""),
+        BooleanField: (bool, ""),
+        IntegerField: (int, "adapt_integerfield_value"),
+        AutoField: (int, "validate_autopk_value"),
+    }.items()
+}
+"""Django's own methods -> the type that they leave alone, if the database's operation of that name does nothing."""
+
+
+def unprepared(field: Any, connection: BaseDatabaseWrapper) -> type | None:
+    """Return the type of which Django gives a value to the driver as it is; None if there is none that is known."""
+    while type(field).get_db_prep_save is ForeignKey.get_db_prep_save:
+        field = field.target_field
+    kind = type(field)
+    kept, operation = _UNPREPARED.get(tuple(getattr(kind, method) for method in _PREPARING), (None, ""))
+    if kind.get_db_prep_save is not Field.get_db_prep_save:
+        return None
+    if operation and getattr(type(connection.ops), operation) is not getattr(BaseDatabaseOperations, operation):
+        return None
+    return kept
 
 
 def _concrete(model: type[Model]) -> Any:
