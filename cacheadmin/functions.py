@@ -20,7 +20,7 @@ from .invalidation import Invalidation
 from .keys import Entry, check_group, logical, tenant_text
 from .reading import Call, Options, Pace, get, get_async, refreshing, run, run_async
 from .results import settled
-from .store import ABSENT, store
+from .store import ABSENT, Store, store
 from .targets import ALL, Target
 from .tenancy import tenancy
 
@@ -31,6 +31,12 @@ R = TypeVar("R")
 
 TENANT_NAMES: Final = ("tenant_id", "tenant")
 """Parameters that say whose entry it is, looked for in this order."""
+
+MOST_MADE: Final = 1024
+"""Entries of each function that are not made anew for each call."""
+
+LONGEST_MADE: Final = 64
+"""Characters of an argument for which an entry is kept: it is kept as long."""
 
 MOST_TAGS: Final = 100
 """Tags that one entry may carry; each is a key more to read on every hit, and a header counts them in one byte."""
@@ -154,6 +160,7 @@ class CachedFunction(Cached, Generic[P, R]):
         self.is_async = iscoroutinefunction(function)
         self._has_seen_the_tenancy = False
         self._options: Options | None = None
+        self._made = functools.lru_cache(MOST_MADE)(self._make_entry)
         self._kept = (single_flight, jitter, cache_none, condition, max_value_bytes)
         names = self.arguments.names
         if needs_tenant:
@@ -210,10 +217,23 @@ class CachedFunction(Cached, Generic[P, R]):
 
     def entry(self, *args: Any, **kwargs: Any) -> Entry:
         """Return the entry of a call. Raises: InvalidTenant; InvalidKey; TypeError as the function would."""
-        return self._entry(self.arguments.bind(args, kwargs))
+        return self._entry(store(self.alias), args, kwargs)
 
-    def _entry(self, bound: Mapping[str, Any]) -> Entry:
-        place = store(self.alias).place(self._tenant(bound))
+    def _entry(self, where: Store, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Entry:
+        # Then nothing but the arguments decides whose entry it is and what it is called, and no values of these types are
+        # equal, as 1 and True are.
+        if not self.tags and (self.shared or self.tenant_parameter is not None) and not where.follows_tenant:
+            for value in (*args, *kwargs.values()) if kwargs else args:
+                kind = type(value)
+                if kind is not int and (kind is not str or len(value) > LONGEST_MADE) and value is not None:
+                    break
+            else:
+                return self._made(where, *args, **kwargs)
+        return self._make_entry(where, *args, **kwargs)
+
+    def _make_entry(self, where: Store, /, *args: Any, **kwargs: Any) -> Entry:
+        bound = self.arguments.bind(args, kwargs)
+        place = where.place(self._tenant(bound))
         try:
             member = self.arguments.name(bound, self.tenant_parameter)
         except InvalidKey as error:
@@ -227,15 +247,15 @@ class CachedFunction(Cached, Generic[P, R]):
         return made_tags((tag.format(**bound) for tag in self.tags), self.name)
 
     def _call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Call:
-        bound = self.arguments.bind(args, kwargs)
-        entry = self._entry(bound)
+        where = store(self.alias)
+        entry = self._entry(where, args, kwargs)
         return Call(
-            store(self.alias),
+            where,
             entry,
             functools.partial(self._compute, args, kwargs),
             options=self._options or self.options(),
             pace=self.pace,
-            about=functools.partial(self._about, entry, bound),
+            about=functools.partial(self._about, entry, args, kwargs),
             sender=self,
         )
 
@@ -245,7 +265,8 @@ class CachedFunction(Cached, Generic[P, R]):
     async def _awaited(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return await sync_to_async(settled, thread_sensitive=True)(await cast(Any, self.function(*args, **kwargs)))
 
-    def _about(self, entry: Entry, bound: Mapping[str, Any]) -> dict[str, Any]:
+    def _about(self, entry: Entry, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        bound = self.arguments.bind(args, kwargs)
         return {"fn": self.name, "args": self.arguments.shown(bound, self.tenant_parameter), "tags": list(entry.tags)}
 
     # --- what callers use -------------------------------------------------------------------------------------------
@@ -258,7 +279,8 @@ class CachedFunction(Cached, Generic[P, R]):
         """
         if self.is_async:
             return cast(R, get_async(functools.partial(self._call, args, kwargs)))
-        return cast(R, get(self._call(args, kwargs)))
+        value: R = get(self._call(args, kwargs))
+        return value
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return the key of a call as other helpers take it. Cost: none."""

@@ -337,6 +337,44 @@ def test_calls_that_mean_the_same_meet() -> None:
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
+def test_entry_is_named_once_for_arguments_that_tell_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    @cache_tenant_query(timeout=60)
+    def named(tenant_id: int, size: object = 0, kind: str = "a") -> list[object]:
+        return [tenant_id, size, kind]
+
+    name, named_for = named.arguments.name, []
+    monkeypatch.setattr(named.arguments, "name", lambda *given: named_for.append(given) or name(*given))
+    for size in (5, "5", None, "x" * 64):
+        named_for.clear()
+        assert [named(1, size), named(1, size), named(1, size=size), named(1, size=size)] == [[1, size, "a"]] * 4
+        assert len(named_for) == 2, "once for each way to say it"
+    for size in (5.0, True, "x" * 65, [5], dt.date(2024, 1, 1)):
+        named_for.clear()
+        assert [named(1, size), named(1, size)] == [[1, size, "a"]] * 2
+        assert len(named_for) == 2, "of these equal ones need not be the same, or take room"
+    keys = [named.key(1, size) for size in (5, "5", 5.0, True, None, 1, "1", "", "None") * 2]
+    assert len(set(keys)) == 9
+
+
+def test_entry_that_was_named_is_named_anew_by_other_settings(settings) -> None:
+    @cache_tenant_query(timeout=60)
+    def named(tenant_id: int) -> str:
+        return "a"
+
+    @cache_query_result(timeout=60)
+    def of_the_active() -> str | None:
+        return tenancy().current()
+
+    before = named.entry(1).key
+    assert named.entry(1).key == before
+    settings.CACHES = {a: of | {"KEY_PREFIX": "other"} for a, of in settings.CACHES.items()}
+    assert named.entry(1).key.startswith("other:")
+    assert named.entry(1).key != before
+    for tenant in ("1", "2"):
+        with tenancy().activate(tenant):
+            assert of_the_active() == tenant
+
+
 @pytest.mark.parametrize(
     "value",
     [None, 0, "", [], {}, False, 0.0, b"", 2**70, -1, True, Decimal("0.10"), uuid.UUID(int=1), dt.date(2024, 1, 1)],

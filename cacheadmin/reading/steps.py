@@ -36,12 +36,13 @@ def attempt(call: Call) -> Found | None:
     """
     group = call.entry.group
     place = group.place
-    if not transactions.may_read() or (nesting.is_computing() and not nesting.may_be_part(place)):
+    is_computing = nesting.is_computing()
+    if not transactions.may_read() or (is_computing and not nesting.may_be_part(place)):
         recorder.read(place.alias, group.name, place.tenant, "bypassed")
         return None
     begun = time.perf_counter_ns()
     try:
-        found = _recalled(call) or call.read()
+        found = (None if is_computing else _recalled(call)) or call.read()
     except CacheSkipped:
         recorder.read(place.alias, group.name, place.tenant, "bypassed")
         return None
@@ -61,11 +62,9 @@ def attempt(call: Call) -> Found | None:
 
 
 def _recalled(call: Call) -> Found | None:
-    """Return what this request has read before, decoded anew; None if it has not, or while a value is computed."""
+    """Return what this request has read before, decoded anew; None if it has not."""
     sealed = memory.recall(call.entry.group.place.alias, call.entry.key)
-    if sealed is None or nesting.is_computing():
-        return None
-    return Found("hit", call.store.decode(sealed))
+    return None if sealed is None else Found("hit", call.store.decode(sealed))
 
 
 class Sleep(NamedTuple):
