@@ -220,7 +220,7 @@ class CachedFunction(Cached, Generic[P, R]):
         return self._entry(store(self.alias), args, kwargs)
 
     def _entry(self, where: Store, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Entry:
-        # Then nothing but the arguments decides whose entry it is and what it is called, and no values of these types are
+        # Then nothing but the arguments decides whose entry it is and what it is called. No values of these types are
         # equal, as 1 and True are.
         if not self.tags and (self.shared or self.tenant_parameter is not None) and not where.follows_tenant:
             for value in (*args, *kwargs.values()) if kwargs else args:

@@ -125,7 +125,7 @@ def group_names(prefix: str, alias: str, tenant: str | None, group: str) -> Grou
 
 
 class Entry:
-    """One entry: its place, group and member, and the names a read needs. Made anew for many calls, so kept light; never changed."""
+    """One entry: its place, group and member, and the names a read needs. Many are made, so kept light."""
 
     __slots__ = ("group", "key", "member", "tags")
 
