@@ -17,7 +17,7 @@ from cacheadmin.models import InvalidationRule
 from cacheadmin.targets import Target
 from shop.models import Tenant
 
-ASSETS = 145_000
+ASSETS, OVERVIEW = 148_000, 141_000
 """Bytes of scripts, styles and pictures that a page may load, Django's own among them but on a host's own page."""
 
 ALL_TENANTS = {
@@ -252,7 +252,8 @@ def test_every_page_is_sound_in_both_themes_and_on_a_phone(tab, live_server):
             tab.click("button:text('Go')")
             tab.wait_for_selector(".cacheadmin-confirm")
         ours = {url: size for url, size in tab.loaded.items() if name != "host" or "/cacheadmin/" in url}
-        assert 0 < sum(ours.values()) <= ASSETS, (name, ours)
+        most = OVERVIEW if name == "console_changelist" else ASSETS
+        assert 0 < sum(ours.values()) <= most, (name, ours)
         complaints = [] if name == "host" else axe_says(tab)
         schemes.reverse()
         tab.emulate_media(color_scheme=schemes[0])
