@@ -237,6 +237,8 @@ def test_the_time_a_server_was_away_is_a_gap_with_its_reason() -> None:
         [(100.0, 160.0, "Redis away")],
     )
     assert named(marks[:1], 500.0)[1] == [(100.0, 500.0, "Redis away")]
+    told = "Redis (query) away for 1 min"
+    assert named(marks, 500.0, 3600) == ([Moment(100.0, "Redis away", told), Moment(120.0, "deploy 7", "deploy 7")], [])
 
 
 def test_a_young_site_has_a_chart_of_its_minutes() -> None:

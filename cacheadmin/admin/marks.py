@@ -13,9 +13,10 @@ from cacheadmin.admin import formats, naming
 from cacheadmin.admin.charts import Gap, Moment
 from cacheadmin.overview.drops import Drop
 from cacheadmin.stats import EVERY_TENANT, Mark
+from cacheadmin.stats.layout import MINUTE
 
 NAMED_DROPS: Final = 2
-"""Marks with names for what rules and code dropped, at most."""
+"""Marks with names for what rules and code dropped, at most; so for servers that were away for a moment."""
 
 LONGEST: Final = 28
 """Characters of a name on a chart."""
@@ -30,9 +31,9 @@ _DIGEST: Final = re.compile(r"~[\w-]{16,}")
 """What the counters keep in the place of many names."""
 
 
-def named(marks: Sequence[Mark], now: float) -> tuple[list[Moment], list[Gap]]:
+def named(marks: Sequence[Mark], now: float, step: float = MINUTE) -> tuple[list[Moment], list[Gap]]:
     """
-    Return the moments to name, and the times in which a server was away.
+    Return the moments to name, and the times in which a server was away; shorter than a step of the chart, a moment.
 
     Cost: what `Tenancy.labels` costs, once, if a whole tenant was dropped.
     """
@@ -45,7 +46,11 @@ def named(marks: Sequence[Mark], now: float) -> tuple[list[Moment], list[Gap]]:
         short, told = _words(mark, labels)
         if short:
             moments.append(Moment(mark.at, "" if mark in unnamed else _fitting(short), told or short))
-    return moments, [*_gaps(marks, now)]
+    gaps = [*_gaps(marks, now)]
+    brief = [(gap, text) for gap, text in gaps if gap[1] - gap[0] < step]
+    for i, (gap, text) in enumerate(brief):
+        moments.append(Moment(gap[0], gap[2] if i >= len(brief) - NAMED_DROPS else "", text))
+    return sorted(moments, key=lambda moment: moment.at), [gap for gap, _text in gaps if gap[1] - gap[0] >= step]
 
 
 def _deeds(marks: Sequence[Mark]) -> list[Mark]:
@@ -118,10 +123,14 @@ def _fitting(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip(' ,(')}…"
 
 
-def _gaps(marks: Sequence[Mark], now: float) -> Iterable[Gap]:
-    """Yield from when to when a server was away, and the words for it."""
+def _gaps(marks: Sequence[Mark], now: float) -> Iterable[tuple[Gap, str]]:
+    """Yield from when to when a server was away with the words for it, and the same in full."""
     for mark in marks:
         if mark.kind == "away":
             later = (other for other in marks if other.kind == "back" and other.text == mark.text)
             back = next((other.at for other in later if other.at > mark.at), now)
-            yield mark.at, back, _("Redis away")
+            told = _("Redis (%(aliases)s) away for %(time)s") % {
+                "aliases": mark.text,
+                "time": formats.duration(max(back - mark.at, 0.0)),
+            }
+            yield (mark.at, back, _("Redis away")), told

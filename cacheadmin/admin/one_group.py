@@ -80,7 +80,7 @@ def look(group: Group, within: Range, allowed: Allowed) -> OneGroup:
     shown = [mark for mark in marks.value if isinstance(allowed, Everyone) or mark.tenant in (EVERY_TENANT, *allowed)]
     whose = [line for line in lines.value if isinstance(allowed, Everyone) or line.tenant in (EVERY_TENANT, *allowed)]
     shown = with_drops(shown, whose, span.since, span.now, alias=group[0])
-    return OneGroup(Sheet(points.times, [ratio, results(points)], *named(shown, span.now)), rows)
+    return OneGroup(Sheet(points.times, [ratio, results(points)], *named(shown, span.now, step)), rows)
 
 
 def _step(within: Range, *, is_all: bool) -> int:

@@ -38,7 +38,7 @@ def sheet_of(found: Overview) -> Sheet:
     if found.aliases:
         made.append(memory(found.series))
     made.append(invalidations(found.series))
-    marks, gaps = named(found.marks, found.now)
+    marks, gaps = named(found.marks, found.now, found.series.step)
     return Sheet(found.series.times, made, marks, gaps)
 
 
