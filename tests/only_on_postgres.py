@@ -15,6 +15,7 @@ from cacheadmin import Rule, Target, cache_tenant_query, outbox, transactions
 from cacheadmin.models import Intent
 from cacheadmin.outbox import Delivery, delivery, rows
 from cacheadmin.signals import cache_read
+from cacheadmin.tenancy import tenancy
 from cacheadmin.testing import captured_invalidations
 from cacheadmin.transactions import own_sql, state
 from shop.management.commands.seed_shop import fill
@@ -341,6 +342,20 @@ class TestTwoRelays:
         first.join(60)
         assert [reports[name].delivered for name in ("first", "second")] == [4, 2]
         assert not Intent.objects.exclude(state="done").exists()
+
+
+def test_tenants_that_cannot_be_listed_keep_no_row_waiting(shop, monkeypatch, caplog):
+    """The relay delivers in the transaction that locks its rows, and a failed statement would end that."""
+
+    def fail(self):
+        sql("SELECT * FROM nowhere")
+
+    rows.insert(connection, Delivery((Target("group", "names"),)), delay=-rows.DUE_AFTER)
+    names(shop)
+    monkeypatch.setattr(type(tenancy()), "list", fail)
+    assert outbox.relay_once() == outbox.RelayReport(delivered=1)
+    assert not Intent.objects.exclude(state="done").exists()
+    assert "cannot be listed" in caplog.text
 
 
 class TestStatementsThatPassTheHooks:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -131,7 +131,11 @@ def _deliver_rows(connection: BaseDatabaseWrapper, group: list[_Row], *, is_last
     names = told.name if len(group) == 1 else ""
     warm = tuple(dict.fromkeys(rule for _, _, d, _ in group for rule in d.warm))
     deliver = delivery.deliver_or_widen if is_last else delivery.deliver
-    result = deliver(Delivery(targets, told.rules, "relay", names, warm)) if targets else None
+    result = None
+    if targets:
+        # What is asked on the way, as the list of tenants is, may fail and must not take our transaction along.
+        with own_sql.savepoint(connection) if connection.in_atomic_block else nullcontext():
+            result = deliver(Delivery(targets, told.rules, "relay", names, warm))
     if not targets or (result is not None and result.is_done):
         rows.mark_done(connection, ids, result.identities if result else {})
         return RelayReport(delivered=len(ids))

@@ -25,6 +25,7 @@ from cacheadmin.transactions.state import (
     State,
     in_transaction,
     is_alone,
+    is_lost,
     mark_written,
     note_autocommit,
     note_begun,
@@ -39,10 +40,8 @@ Before = Callable[[BaseDatabaseWrapper, Pending], Any]
 After = Callable[[Pending, Any], None]
 """`after(pending, receipt)`: runs when it is committed; the receipt is None where `before` did not run."""
 
-_IN_ERROR: Final = 3
-"""What the drivers of PostgreSQL call a transaction in which a statement has failed."""
 _UNKNOWN: Final = 4
-"""What they say of a connection that is lost."""
+"""What the drivers of PostgreSQL say of a connection that is lost."""
 
 _before: Before | None = None
 _after: After | None = None
@@ -119,7 +118,7 @@ def _committing(
 def _prepare(connection: BaseDatabaseWrapper, state: State, rollback: Callable[[], Any]) -> Any:
     """Write the intent of what is pending, and return its receipt."""
     _look_again(state)
-    if state.pending and _is_lost(connection):
+    if state.pending and is_lost(connection):
         state.forget()
     if not state.pending or _before is None:
         return None
@@ -136,12 +135,6 @@ def _prepare(connection: BaseDatabaseWrapper, state: State, rollback: Callable[[
 def _look_again(state: State) -> None:
     if state.pending.tables and _reconsider is not None:
         _reconsider(state.pending)
-
-
-def _is_lost(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a statement has failed that the site did not mind: PostgreSQL answers COMMIT with a rollback then."""
-    info = getattr(connection.connection, "info", None)
-    return connection.vendor == "postgresql" and getattr(info, "transaction_status", None) == _IN_ERROR
 
 
 def by_hand(connection: BaseDatabaseWrapper, word: str, run: Callable[[], Any]) -> Any:

@@ -12,7 +12,7 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.signals import post_migrate
 
-from cacheadmin.transactions.state import note_asked, state_of
+from cacheadmin.transactions.state import is_lost, note_asked, state_of
 
 
 def fetch(connection: BaseDatabaseWrapper, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -71,7 +71,7 @@ def unseen(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 @contextmanager
 def savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Undo what a block of an open transaction did, if it fails, and leave the transaction as it was before."""
+    """Undo what a block of an open transaction did, if a statement in it fails; the transaction goes on as it was."""
     ops, name = connection.ops, "cacheadmin"
     run(connection, ops.savepoint_create_sql(name))
     try:
@@ -79,7 +79,7 @@ def savepoint(connection: BaseDatabaseWrapper) -> Iterator[None]:
     except BaseException:
         run(connection, ops.savepoint_rollback_sql(name))
         raise
-    run(connection, ops.savepoint_commit_sql(name))
+    run(connection, ops.savepoint_rollback_sql(name) if is_lost(connection) else ops.savepoint_commit_sql(name))
 
 
 class quiet:  # noqa: N801 - used like a function, and a generator costs more

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 IDLE: Final = 0
 """What the drivers of PostgreSQL call a connection that has sent nothing since its last transaction ended."""
+_IN_ERROR: Final = 3
+"""What they call a transaction in which a statement has failed."""
 
 ATTRIBUTE: Final = "_cacheadmin"
 """Of a connection object; it survives `close()`."""
@@ -159,6 +161,12 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
 def is_alone(connection: BaseDatabaseWrapper) -> bool:
     """Whether a statement on this connection would commit by itself."""
     return not connection.in_atomic_block and connection.get_autocommit() and not state_of(connection).by_hand
+
+
+def is_lost(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a statement has failed that nobody minded: PostgreSQL answers COMMIT with a rollback then."""
+    info = getattr(connection.connection, "info", None)
+    return connection.vendor == "postgresql" and getattr(info, "transaction_status", None) == _IN_ERROR
 
 
 def _open() -> list[BaseDatabaseWrapper]:
