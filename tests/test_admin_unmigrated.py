@@ -11,8 +11,7 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 
-from cacheadmin import rules
-from cacheadmin import Rule
+from cacheadmin import Rule, rules
 from cacheadmin.admin.console import PAGES, ConsoleAdmin
 from cacheadmin.admin.unmigrated import migrated, missing_table
 from cacheadmin.models import Activity, Console, InvalidationRule
