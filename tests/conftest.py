@@ -63,6 +63,9 @@ def pytest_configure(config: pytest.Config) -> None:
     from django.conf import settings
 
     settings.DATABASES  # noqa: B018 - loads the settings, which pytest-django takes as the sign to call django.setup()
+    from django.middleware import csrf
+
+    csrf.CSRF_ALLOWED_CHARS = "abxJKQVWXYZ"  # no word that a test looks for on a page can stand in a form's token
 
 
 def _be_patient() -> None:

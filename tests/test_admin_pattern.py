@@ -2,6 +2,8 @@
 
 import html
 import re
+import time
+from types import SimpleNamespace
 
 import pytest
 from console import console_rates, console_stock, make_shops, make_sweep, make_user, page, scope_of, text_of
@@ -204,8 +206,9 @@ def test_the_pace_of_a_search_is_changed_while_it_goes_on(admin, monkeypatch):
     for i in range(4000):
         caches["query"].set(f"letter{i}", i)
     teller, _told = sweeping(monkeypatch, 0)
-    waited = []
+    waited, now = [], time.monotonic()
     monkeypatch.setattr(dispatch.Stop, "wait", lambda _stop, seconds: waited.append(seconds))
+    monkeypatch.setattr(dispatch, "time", SimpleNamespace(monotonic=lambda: now))
     assert admin.post(page("run_pace", teller.row.pk), {"pace": "slow"}).status_code == 302
     runs.sweep([Target("pattern", GLOB, ALL, "query")], "amira", "")(teller)
     assert teller.pace == "slow"

@@ -3,6 +3,7 @@
 import os
 import pickle
 import time
+from importlib import import_module
 
 import pytest
 from django.core.cache import caches
@@ -40,6 +41,14 @@ def _own_functions():
     yield
     registry.clear()
     registry.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _takes_its_time(monkeypatch):
+    """A look ends where it is complete, not where a busy machine has used up its second."""
+    monkeypatch.setattr(import_module("cacheadmin.browser.entries"), "SEARCH_SECONDS", 3600.0)
+    assert "seconds" in browser.plain_keys.__kwdefaults__
+    monkeypatch.setitem(browser.plain_keys.__kwdefaults__, "seconds", 3600.0)
 
 
 @pytest.fixture
@@ -196,7 +205,7 @@ def test_states_tell_what_the_next_read_would_do(stock, redis):
         "branch:3": "waiting",
     }
     assert page.counts == {"live": 1, "stale": 1, "waiting": 1, "orphan": 1}
-    assert page.rows[0].expires_in == pytest.approx(30, abs=2)  # of grace
+    assert 0 < page.rows[0].expires_in <= 30  # of grace
 
 
 def test_an_invalidated_group_lists_its_orphans_and_a_deleted_entry_is_not_listed(stock):
@@ -317,7 +326,7 @@ def test_a_group_that_is_not_there_or_whose_index_is_broken_is_empty(stock, redi
 def test_foreign_bytes_and_wrong_types_among_entries_break_nothing(stock):
     fill(stock, 1)
     names, link = store("query").place("12").group("stock_list"), store("query").link
-    link.call(("SET", names.values + "raw", os.urandom(300)), ("HSET", names.values + "hash", "a", "b"))
+    link.call(("SET", names.values + "raw", bytes(range(255, 105, -1)) * 2), ("HSET", names.values + "hash", "a", "b"))
     soon = int(time.time() * 1000) + 60_000
     link.call(("ZADD", names.index, soon, "raw", soon, "hash", soon, b"\xff\xfe"))
     page = browser.entries("query", "12", "stock_list")
@@ -555,6 +564,7 @@ def test_a_server_that_just_answered_is_not_asked_and_one_that_is_gone_is_named(
         "default": {"BACKEND": "cacheadmin.backends.RedisCache", "LOCATION": server.url},
     }
     settings.CACHEADMIN = {}
+    monkeypatch.setattr(counts, "FRESH_SECONDS", 3600)
     with round_trips() as sent:
         assert browser.away() == []
         assert browser.away() == []

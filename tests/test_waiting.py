@@ -76,7 +76,7 @@ def test_what_was_seen_while_redis_was_away_arrives_later_in_its_own_minutes(fre
     """That is when something waits."""
     notes, server = WaitingNotes(), fresh_server()
     caches = {a: {**c, "LOCATION": server.url_for(i)} for i, (a, c) in enumerate(settings.CACHES.items())}
-    with override_settings(CACHES=caches):
+    with override_settings(CACHES=caches, CACHEADMIN={**settings.CACHEADMIN, "TIMEOUT_MS": 1000}):
         notes.note("default", 0, 0.0, MINUTE)
         notes.send()
         server.pause()
