@@ -7,7 +7,7 @@ import pytest
 from console import MARKUP, marked_up
 from django.urls import reverse
 
-from cacheadmin.stats import recorder, rollups
+from cacheadmin.stats import Mark, recorder, rollups
 from shop.models import Tenant
 
 pytestmark = [
@@ -54,6 +54,42 @@ def test_charts_are_drawn_under_a_strict_policy(opened) -> None:
     assert drawn == CHARTS
     assert complaints(page) == []
     assert page.locator("details.cacheadmin-figures[open]").count() == 0
+
+
+WRITTEN = """
+  const write = CanvasRenderingContext2D.prototype.fillText;
+  window.written = [];
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    const { textAlign: align, canvas } = this;
+    window.written.push({ text, x, y, align, wide: this.measureText(text).width, room: canvas.width });
+    write.call(this, text, x, y);
+  };
+"""
+"""Notes what is written on canvases, and where."""
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_names_of_marks_lie_neither_on_one_another_nor_out_of_the_chart(open_page, counted, live_server, width) -> None:
+    now = time.time()
+    for i in range(4):
+        recorder.mark(Mark("deploy", f"2026.11.{i}", now - 60 * i))
+        recorder.mark(Mark("clear", "query", now - 600 - 60 * i, counted))
+    assert recorder.flush()
+    page = open_page()
+    page.add_init_script(WRITTEN)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(live_server.url + URL + "?range=15m", wait_until="networkidle")
+    names = [each for each in page.evaluate("written") if each["text"].startswith(("deploy", "Ruby"))]
+    whole = {each["text"] for each in names}
+    assert {f"deploy 2026.11.{i}" for i in range(4)} <= whole
+    assert "Ruby & Co invalidated" in whole or width == 360  # where it has to be cut
+    assert 4 < len(names) <= 6  # the newest, on the first chart alone
+    for i, one in enumerate(names):
+        assert one["align"] == "left"
+        assert 0 <= one["x"] <= one["x"] + one["wide"] <= one["room"]
+        for other in names[:i]:
+            is_apart = one["x"] >= other["x"] + other["wide"] or other["x"] >= one["x"] + one["wide"]
+            assert is_apart or abs(one["y"] - other["y"]) >= 11, (one, other)
 
 
 def test_arrow_keys_move_one_cursor_over_all_charts(opened) -> None:

@@ -127,14 +127,17 @@ function place(ctx, text, x, { left, width }, taken) {
     const shown = cut(ctx, text, room - gap);
     return { shown, wide: ctx.measureText(shown).width, isWhole: shown === text };
   };
-  const sides = [[fits(left + width - x), 1], [fits(x - left), -1]].sort(([a], [b]) => b.isWhole - a.isWhole || b.wide - a.wide);
-  for (const row of ROWS) {
-    for (const [{ shown, wide }, way] of sides) {
-      const from = way > 0 ? x : x - wide - 2 * gap;
-      const to = from + wide + 2 * gap;
-      if (!shown || taken.some((box) => box.row === row && box.from < to && from < box.to)) continue;
-      taken.push({ row, from, to });
-      return { shown, row, at: from + gap };
+  const sides = [[fits(left + width - x), 1], [fits(x - left), -1]].sort(([a], [b]) => b.wide - a.wide);
+  for (const isWhole of [true, false]) {
+    for (const row of ROWS) {
+      for (const [side, way] of sides) {
+        const from = way > 0 ? x : x - side.wide - 2 * gap;
+        const to = from + side.wide + 2 * gap;
+        if (side.isWhole !== isWhole || !side.shown) continue;
+        if (taken.some((box) => box.row === row && box.from < to && from < box.to)) continue;
+        taken.push({ row, from, to });
+        return { shown: side.shown, row, at: from + gap };
+      }
     }
   }
   return { shown: "" };
@@ -150,8 +153,9 @@ function annotate(u, plot, font) {
     ctx.strokeText(text, x, y);
     ctx.fillText(text, x, y);
   };
-  const shown = page.marks.map((mark) => ({ ...mark, x: u.valToPos(mark.at, "x", true) }))
-    .filter(({ x }) => x >= left && x <= left + width);
+  // What is newer than the last point stands at the edge.
+  const shown = page.marks.map((mark) => ({ ...mark, x: Math.min(u.valToPos(mark.at, "x", true), left + width) }))
+    .filter(({ x }) => x >= left);
   ctx.save();
   ctx.font = font.replace("11px", `${11 * ratio}px`);
   ctx.fillStyle = ctx.strokeStyle = theme("--body-quiet-color", "#666");
@@ -185,7 +189,8 @@ function annotate(u, plot, font) {
 
 /** What the marks under the pointer say in full. */
 function tell(u) {
-  const near = page.marks.filter(({ at }) => Math.abs(u.valToPos(at, "x") - u.cursor.left) < 5);
+  const edge = u.over.clientWidth;
+  const near = page.marks.filter(({ at }) => Math.abs(Math.min(u.valToPos(at, "x"), edge) - u.cursor.left) < 5);
   u.over.title = near.map(({ told }) => told).join("\n");
 }
 
