@@ -161,7 +161,8 @@ def site(distributions: tuple[Path, Path, str], tmp_path_factory: pytest.TempPat
     home = tmp_path_factory.mktemp("site")
     venv.create(home / "env", with_pip=False, symlinks=True)
     python = home / "env" / "bin" / "python"
-    install = ("install", "--quiet", "--disable-pip-version-check", "--no-input", distributions[1])
+    patience = ("--retries", "10", "--timeout", "60") if os.environ.get("CI") else ()
+    install = ("install", "--quiet", "--disable-pip-version-check", "--no-input", *patience, distributions[1])
     try:
         run(sys.executable, "-m", "pip", "--python", python, *install, cwd=home)
     except AssertionError as error:
