@@ -244,6 +244,45 @@ class TestAnotherSchema:
         assert own_sql.name_of(connection, rows.TABLE) == '"elsewhere"."cacheadmin_intent"'
 
 
+@pytest.fixture
+def clerk():
+    """A role with rights on the shop's table, and those that the documentation asks for on ours."""
+    sql("CREATE ROLE clerk; GRANT ALL ON shop_tenant TO clerk")
+    sql("GRANT SELECT, INSERT, UPDATE ON cacheadmin_intent TO clerk")
+    sql("GRANT SELECT ON cacheadmin_invalidationrule, cacheadmin_ruleversion TO clerk")
+    yield "clerk"
+    sql("RESET ROLE; DROP OWNED BY clerk; DROP ROLE clerk")
+
+
+class TestAnotherRole:
+    """A role that a site takes on for a transaction, as those with row-level security do."""
+
+    def write(self, role):
+        with transaction.atomic():
+            sql(f"SET LOCAL ROLE {role}")
+            rename("newer")
+
+    @pytest.mark.parametrize("is_known", [True, False], ids=["rules known", "first look"])
+    def test_a_write_stands_and_is_seen(self, shop, beside, clerk, is_known):
+        names(shop)
+        Intent.objects.all().delete()
+        if not is_known:
+            own_sql.forget_tables()
+            rules.forget()
+        self.write(clerk)
+        assert beside(lambda: names(shop)) == ["newer"]
+        assert Intent.objects.get().state == Intent.State.DONE
+
+    def test_without_rights_on_the_outbox_a_write_fails_as_a_whole(self, shop, beside, clerk):
+        names(shop)
+        sql("REVOKE ALL ON cacheadmin_intent FROM clerk")
+        with pytest.raises(DatabaseError, match="permission denied for table cacheadmin_intent"):
+            self.write(clerk)
+        assert Tenant.objects.get().name == "a"
+        rename("newest")
+        assert beside(lambda: names(shop)) == ["newest"]
+
+
 @pytest.mark.parametrize(
     ("path", "schemas"),
     [

@@ -27,7 +27,7 @@ FILES = {
     "test_races": 60,
     "test_admin_unmigrated": 12,
     "only_on_postgres": 32,
-    "only_on_postgres_by_hand": 30,
+    "only_on_postgres_by_hand": 33,
 }
 """Test files that run on PostgreSQL, the last only there, and a few tests fewer than each of them holds."""
 
