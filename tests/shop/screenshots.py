@@ -33,6 +33,9 @@ SCALE = 1.5
 """Pixels of the picture for one of the page: sharp on a good screen."""
 EXACT, OTHERS = 96, 160
 """Colours of a picture: the most frequent as they are, then such as stand for the rest. Files are a third as large."""
+ALARM = "[data-cacheadmin-part=standing] .cacheadmin-note-bad"
+"""On a busy machine the cache server may seem to be away for a moment; no picture is to show that."""
+TRIES = 5
 
 VISITORS = """
 from django.core.cache import cache
@@ -203,7 +206,11 @@ def main(argv=None):
             print(f"Waiting {options.wait:.0f} s for the charts to fill ...", flush=True)
             time.sleep(options.wait)
         wanted = [shot for shot in SHOTS if options.only is None or shot.name in options.only]
-        total = take(url.rstrip("/") + "/", chromium, options.to, wanted)
+        try:
+            total = take(url.rstrip("/") + "/", chromium, options.to, wanted)
+        except Failed as failure:
+            print(failure, file=sys.stderr)
+            return 1
         print(f"{len(wanted)} pictures, {total / 1000:,.0f} kB")
     return 0
 
@@ -214,24 +221,33 @@ def take(url, chromium, directory, shots):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for shot in shots:
-            with browser.new_context(
-                viewport=shot.size, color_scheme=shot.scheme, device_scale_factor=SCALE, reduced_motion="reduce"
-            ) as context:
-                page = context.new_page()
-                page.goto(f"{url}login/")
-                page.fill("[name=username]", shot.who)
-                page.fill("[name=password]", shot.who)
-                page.click("main button")
-                page.goto(f"{url}{shot.page}", wait_until="networkidle")
-                for step in shot.steps:
-                    step(page)
-                    page.wait_for_load_state("networkidle")
-                path = directory / f"{shot.name}.png"
-                page.screenshot(path=path)
-                total += shrink(path)
-                print(path.name, flush=True)
+            path = directory / f"{shot.name}.png"
+            if not any(picture(browser, url, shot, path) for _ in range(TRIES)):
+                raise Failed(f"{path.name}: the cache server was away {TRIES} times; is this machine busy?")
+            total += shrink(path)
+            print(path.name, flush=True)
         browser.close()
     return total
+
+
+def picture(browser, url, shot, path):
+    """Save one picture, unless the cache server seems to be away. Returns: whether it is saved."""
+    with browser.new_context(
+        viewport=shot.size, color_scheme=shot.scheme, device_scale_factor=SCALE, reduced_motion="reduce"
+    ) as context:
+        page = context.new_page()
+        page.goto(f"{url}login/")
+        page.fill("[name=username]", shot.who)
+        page.fill("[name=password]", shot.who)
+        page.click("main button")
+        page.goto(f"{url}{shot.page}", wait_until="networkidle")
+        for step in shot.steps:
+            step(page)
+            page.wait_for_load_state("networkidle")
+        if page.locator(ALARM).count():
+            return False
+        page.screenshot(path=path)
+        return True
 
 
 def shrink(path):
