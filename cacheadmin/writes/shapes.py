@@ -160,7 +160,7 @@ def _writes_as_django(connection: BaseDatabaseWrapper) -> bool:
     return made.as_sql is SQLUpdateCompiler.as_sql
 
 
-_PREPARING: Final = ("get_db_prep_value", "get_prep_value", "to_python")
+_PREPARING: Final = ("get_db_prep_save", "get_db_prep_value", "get_prep_value", "to_python")
 """Methods of a field that a value passes on its way into a statement."""
 
 _UNPREPARED: Final[dict[tuple[Any, ...], tuple[type, str]]] = {
@@ -182,8 +182,6 @@ def unprepared(field: Any, connection: BaseDatabaseWrapper) -> type | None:
         field = field.target_field
     kind = type(field)
     kept, operation = _UNPREPARED.get(tuple(getattr(kind, method) for method in _PREPARING), (None, ""))
-    if kind.get_db_prep_save is not Field.get_db_prep_save:
-        return None
     if operation and getattr(type(connection.ops), operation) is not getattr(BaseDatabaseOperations, operation):
         return None
     return kept
