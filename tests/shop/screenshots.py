@@ -183,7 +183,7 @@ def main(argv=None):
     """Take all pictures, or some. Returns: the exit code."""
     parser = argparse.ArgumentParser(prog="python -m shop.screenshots", description=__doc__.strip().splitlines()[0])
     parser.add_argument("--url", help="a demo that runs already")
-    parser.add_argument("--wait", type=float, default=600, help="seconds to let a new demo run (default: %(default)s)")
+    parser.add_argument("--wait", type=float, default=960, help="seconds to let a new demo run (default: %(default)s)")
     parser.add_argument("--to", type=Path, default=PICTURES, help="directory for the pictures (default: docs/images)")
     parser.add_argument("--only", nargs="+", choices=[shot.name for shot in SHOTS], metavar="NAME", help="some of them")
     options = parser.parse_args(argv)
