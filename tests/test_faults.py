@@ -65,6 +65,7 @@ def test_a_procedure_of_postgresql_is_lost_in_a_crash_without_its_intent(address
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_race_without_leases_is_lost_often_enough_to_be_a_race(database: str, address: Callable[[str], str]) -> None:
     """Nothing stale in a million reads means little where nothing could have been: at least 1 in 100 without them."""
-    told = faults("race", "--count", 20_000, "--database", address(database), "--without", "lease", "--to-the-end")
-    assert told["figures"]["stale"] >= 200
+    # An old value is read again and again until the next write, so that few races say little of how often one is lost.
+    told = faults("race", "--count", 60_000, "--database", address(database), "--without", "lease", "--to-the-end")
+    assert told["figures"]["stale"] >= 600
     assert told["figures"]["exceptions"] == 0
